@@ -1,0 +1,178 @@
+"""Proposals, verdicts, observations and outcomes. Records only; nothing here calls anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Rung(StrEnum):
+    """The autonomy ladder of a ticket type."""
+
+    SHADOW = "shadow"  # decides, does nothing, says nothing
+    SUGGEST = "suggest"  # proposes to the analyst
+    APPROVE = "approve"  # acts after a person approved
+    NOTIFY = "notify"  # acts within guardrails, then tells
+    FULL = "full"  # acts, tells only on failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where an argument's value came from. A value without one is refused."""
+
+    source: str  # "ticket", "record", "runbook", "knowledge"
+    detail: str  # the words in the ticket, or the action and field of the record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """One action with its exact arguments, before anyone has judged it."""
+
+    ticket_id: str
+    runbook: str  # "password_reset@3"
+    step: str  # unique within the runbook
+    action: str  # exact name in the catalogue: "identity.reset_password"
+    arguments: Mapping[str, Any]
+    provenance: Mapping[str, Provenance]
+    owner: str | None  # account or e-mail that the target record belongs to, from the system of record
+    idempotency_key: str
+    preview: Mapping[str, Any] = field(default_factory=dict)  # before/after, blast radius, reversibility
+
+    # `digest` (sha256 over the canonical JSON of ticket, runbook, step, action and arguments) freezes an approval.
+    digest: str = ""
+
+
+class Decision(StrEnum):
+    ALLOW = "allow"
+    NEEDS_APPROVAL = "needs_approval"
+    NEEDS_IDENTITY = "needs_identity"
+    HAND_OVER = "hand_over"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What governance said, with the rule that decided."""
+
+    decision: Decision
+    rule: str  # the deciding rule's id; "default" when no rule permitted
+    reason: str
+    approvers: str | None = None  # role that may approve, where an approval is needed
+
+
+class ObservationStatus(StrEnum):
+    OK = "ok"
+    REFUSED = "refused"  # the system of record said no (4xx)
+    UNKNOWN = "unknown"  # sent, no answer: it may have happened
+    UNAVAILABLE = "unavailable"  # never reached it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    status: ObservationStatus
+    http_status: int | None
+    body: Any  # parsed JSON as answered
+    at: datetime
+    request: Mapping[str, Any] = field(default_factory=dict)  # the exact call: method, path, query, JSON
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One executed (or intended) step of a ticket, as stored; what a resumed run reads instead of acting again."""
+
+    seq: int
+    step: str
+    action: str
+    arguments: Mapping[str, Any]
+    idempotency_key: str
+    writes: bool
+    verdict: Verdict | None
+    observation: Observation | None  # None: intended, outcome not yet known
+    epoch: int = 0  # the ticket's reopened_count when it was taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The answer of the success probe: the world's word, not the model's."""
+
+    confirmed: bool
+    probe: str  # action name
+    expected: str  # the conditions, in words
+    observed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handover:
+    """What a colleague needs, so that nothing is asked twice."""
+
+    summary: str  # 2-5 sentences built from facts
+    why_stopped: str
+    checked: tuple[str, ...] = ()  # what was looked at, with results
+    actions: tuple[str, ...] = ()  # tools and outcomes
+    policies: tuple[str, ...] = ()
+    suggested_next_action: str = ""
+    draft_reply: str = ""
+    urgency: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    reply: str
+    verification: Verification
+    resolution_code: str
+    internal_note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linked:
+    ticket_id: str
+    incident_id: str | None
+    reply: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwaitingApproval:
+    proposal: Proposal
+    verdict: Verdict
+    reply: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwaitingRequester:
+    question: str
+    purpose: str  # "identity", "detail", "confirmation"
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandedOver:
+    packet: Handover
+    reply: str
+
+
+Outcome = Resolved | Linked | AwaitingApproval | AwaitingRequester | HandedOver
+
+
+class ApprovalStatus(StrEnum):
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    EXECUTED = "executed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    id: str  # "A-17"
+    ticket_id: str
+    proposal: Proposal  # frozen: `proposal.digest` is what was approved
+    status: ApprovalStatus
+    approvers: str  # role that may decide
+    rule: str
+    reason: str
+    requested_at: datetime
+    expires_at: datetime
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    decision_reason: str | None = None

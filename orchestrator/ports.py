@@ -1,0 +1,293 @@
+"""What the desk needs from outside, as protocols: models, systems of record, the store, a clock. Imports domain only.
+
+Implementations: models in `serving` (and small stand-ins in `orchestrator/standins.py`), systems of record in
+`orchestrator/connectors`, the store in `orchestrator/storage`. `orchestrator/bootstrap.py` joins them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+
+from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, StepRecord, Verdict
+from orchestrator.domain.tickets import Author, IncomingTicket, Message, State, Ticket
+from orchestrator.domain.triage import Entities, Triage
+
+Clock = Callable[[], datetime]  # UTC, aware
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest:
+    """One closed choice. `prompt` ends where the option's code would come; every option is a single-token code."""
+
+    prompt: str
+    options: tuple[str, ...]  # 2..64 codes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreResult:
+    logprobs: tuple[float, ...]  # natural log, in the order of the options
+    model: str  # what answered: "cloister-nano" or an adapter's "name@sha256-..."
+
+
+class LanguageModel(Protocol):
+    def score(self, requests: Sequence[ScoreRequest], *, model: str) -> list[ScoreResult]:
+        """Log-probability of each option. `model` is a base, an adapter's name or an alias (`live`).
+
+        Raises ModelUnavailable while the engine is down, AdapterMissing when that adapter is not served.
+        """
+        ...
+
+
+class Embedder(Protocol):
+    @property
+    def name(self) -> str: ...  # goes beside every stored vector; vectors of two models are never compared
+
+    @property
+    def dimensions(self) -> int: ...
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """[len(texts), dimensions] float32, rows of unit length. Raises ModelUnavailable."""
+        ...
+
+
+# --- systems of record ----------------------------------------------------------------------------------------------
+
+
+class SystemsOfRecord(Protocol):
+    def call(self, action: str, arguments: Mapping[str, Any], *, idempotency_key: str | None = None) -> Observation:
+        """Carry out one catalogue action by exact name. Never raises for what the world answered: see Observation.status.
+
+        Thread-safe. A writing action needs an idempotency key.
+        """
+        ...
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A leased job. `token` fences: a write that carries an old token is refused by the database."""
+
+    ticket_id: str
+    token: int
+    lease_until: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    ticket_id: str
+    state: State
+    created: bool  # False: the same source + external_id had come before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similar:
+    """An earlier ticket near a new one, with what linking needs to know about it."""
+
+    ticket_id: str
+    cosine: float
+    subject: str
+    description: str
+    requester_email: str
+    category: str | None
+    entities: Entities
+    incident_id: str | None
+    created_at: datetime
+    state: State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A piece of a knowledge document, as retrieved."""
+
+    document_id: str
+    passage_id: int
+    title: str
+    heading: str
+    text: str
+    source: str
+    effective_on: str | None  # ISO date
+    reviewed_on: str | None
+    score: float  # cosine or fused score, as documented by the search
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutboxItem:
+    id: int
+    ticket_id: str
+    kind: str  # "reply", "status", "note", "one_time_code"
+    payload: Mapping[str, Any]
+    attempts: int
+
+
+class Transaction(Protocol):
+    """One PostgreSQL transaction; leaves by commit when the block ends cleanly, by rollback otherwise.
+
+    Lock order, to stay free of deadlocks: job rows, then ticket rows by number, then everything else, the audit chain last.
+    """
+
+    # tickets
+    def accept(self, incoming: Sequence[IncomingTicket], *, now: datetime) -> list[Accepted]:
+        """Insert tickets (state active), their job and the audit event *opened*; the same source + external_id only once."""
+        ...
+
+    def tickets(self, ids: Sequence[str]) -> dict[str, Ticket]: ...
+    def ticket(self, ticket_id: str) -> Ticket: ...  # raises NotFound
+    def ticket_record(self, ticket_id: str) -> dict[str, Any]: ...  # the whole JSON record of GET /v1/tickets/{id}; NotFound
+    def list_tickets(
+        self,
+        *,
+        state: str | None = None,
+        category: str | None = None,
+        group: str | None = None,
+        requester: str | None = None,
+        incident: str | None = None,
+        source: str | None = None,
+        q: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> tuple[list[dict[str, Any]], str | None]: ...
+    def add_message(self, ticket_id: str, message: Message) -> None: ...
+    def set_state(self, ticket_id: str, state: State, *, reason: str) -> None:
+        """The database refuses an illegal transition (raises Conflict) and writes the event of a legal one."""
+        ...
+
+    def reopen(self, ticket_id: str, *, reason: str, by: str) -> None: ...
+    def record_feedback(self, ticket_id: str, kind: str, body: Mapping[str, Any], *, by: str) -> None: ...
+
+    # the queue
+    def claim(self, *, worker: str, limit: int, lease_s: float) -> list[Claim]: ...
+    def heartbeat(self, claims: Sequence[Claim], *, lease_s: float) -> list[Claim]:
+        """Prolong leases; the claims that were lost meanwhile are missing from the answer."""
+        ...
+
+    def hold(self, claims: Sequence[Claim]) -> None:
+        """Lock the jobs of these claims for this transaction; raises FencedOut when any lease went to another worker."""
+        ...
+
+    def finish(self, claims: Sequence[Claim]) -> None:
+        """Done with what was wanted when they were claimed; a wake-up that came meanwhile makes the job ready again."""
+        ...
+
+    def retry(self, claims: Sequence[Claim], *, error: str, now: datetime) -> None:
+        """Back off exponentially; after the last attempt the job goes to `dead` and the ticket is escalated to a person."""
+        ...
+
+    def wake(self, ticket_ids: Iterable[str]) -> None: ...
+    def queue_depth(self) -> int: ...
+
+    # triage
+    def save_triage(self, triages: Mapping[str, Triage], *, now: datetime) -> None: ...
+    def triage(self, ticket_id: str) -> Triage | None: ...
+    def triages(self, ids: Sequence[str]) -> dict[str, Triage]: ...
+    def save_embeddings(self, model: str, rows: Sequence[tuple[str, np.ndarray, Entities]]) -> None: ...
+    def embeddings(self, model: str, ids: Sequence[str]) -> dict[str, np.ndarray]: ...
+    def linking_lock(self) -> None:
+        """Serializes linking across workers until the end of this transaction."""
+        ...
+
+    def similar(
+        self, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int
+    ) -> dict[str, list[Similar]]:
+        """For each (already embedded) ticket: earlier tickets (by created_at, number) within the window, best cosine first. Exact."""
+        ...
+
+    def contacts(self, emails: Sequence[str], *, since: datetime) -> dict[str, list[dict[str, Any]]]:
+        """Earlier tickets of these requesters: id, subject, category, state, created_at."""
+        ...
+
+    def open_load(self) -> dict[str, int]:
+        """Open tickets per assignee e-mail."""
+        ...
+
+    # incidents
+    def join_incident(self, ticket_id: str, to_ticket_id: str, *, title: str, now: datetime) -> str:
+        """Put a ticket into the incident of the other one (opening it if there is none); gives the incident's id."""
+        ...
+
+    def split_incident(self, incident_id: str, ticket_ids: Sequence[str], *, reason: str, by: str) -> None: ...
+    def incident(self, incident_id: str) -> dict[str, Any]: ...
+    def incidents(self, *, cursor: str | None = None, limit: int = 50) -> tuple[list[dict[str, Any]], str | None]: ...
+    def incident_of(self, ticket_id: str) -> str | None: ...
+    def linked_to(self, ticket_id: str) -> list[str]:
+        """Tickets that wait for this one: escalated, linked to it (as duplicate, or as members of the incident it leads)."""
+        ...
+
+    # resolution
+    def steps(self, ids: Sequence[str]) -> dict[str, list[StepRecord]]: ...
+    def save_intended(self, claims: Sequence[Claim], intents: Sequence[tuple[Proposal, Verdict]], *, now: datetime) -> None:
+        """Steps and audit *intended*, fenced by the claims; committed before any of the actions is carried out."""
+        ...
+
+    def save_observed(self, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
+        """(ticket id, idempotency key, observation): completes the step and writes audit *observed*."""
+        ...
+
+    def save_outcomes(self, outcomes: Mapping[str, Outcome], *, notes: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
+        """State, reply, packet, approval or question, outbox rows and audit, for many tickets at once."""
+        ...
+
+    # approvals
+    def approvals_of(self, ids: Sequence[str]) -> dict[str, list[Approval]]: ...
+    def approval(self, approval_id: str) -> Approval: ...
+    def approvals(self, *, status: str | None = None, cursor: str | None = None, limit: int = 50) -> tuple[list[Approval], str | None]: ...
+    def decide(self, approval_id: str, *, approve: bool, reason: str, by: str, now: datetime) -> Approval:
+        """Raises Conflict when it was decided before or has expired. Wakes the ticket."""
+        ...
+
+    def expire_approvals(self, *, now: datetime) -> int: ...
+
+    # one-time codes
+    def issue_code(self, ticket_id: str, *, email: str, code_sha256: str, expires_at: datetime) -> None: ...
+    def live_code(self, ticket_id: str) -> dict[str, Any] | None: ...  # {code_sha256, expires_at, attempts, email}
+    def prove_identity(self, ticket_id: str) -> None:
+        """Raise the requester's assurance on this ticket to *proven*."""
+        ...
+
+    # knowledge
+    def put_document(self, document: Mapping[str, Any], passages: Sequence[tuple[str, str, np.ndarray]], *, model: str) -> None:
+        """(heading, text, vector) per passage; replaces the document of the same id when its digest changed."""
+        ...
+
+    def document_digests(self) -> dict[str, str]: ...
+    def search_knowledge(self, model: str, vector: np.ndarray, words: str, *, limit: int, audience: str = "requester") -> list[Passage]: ...
+
+    # outbox, audit, switches, keys, adapters
+    def outbox_due(self, *, limit: int, now: datetime) -> list[OutboxItem]: ...
+    def outbox_sent(self, ids: Sequence[int], *, now: datetime) -> None: ...
+    def outbox_failed(self, item_id: int, *, error: str, now: datetime) -> None: ...
+    def audit(self, events: Sequence[tuple[str | None, str, str, Mapping[str, Any]]]) -> None:
+        """(ticket id or None, kind, actor, body) appended to the hash chain."""
+        ...
+
+    def events(self, *, ticket_id: str | None, cursor: str | None = None, limit: int = 100) -> tuple[list[dict[str, Any]], str | None]: ...
+    def verify_chain(self) -> dict[str, Any]: ...
+    def kill_switch(self) -> dict[str, Any]: ...  # {stopped, reason, by, at}
+    def set_kill_switch(self, *, stopped: bool, reason: str, by: str) -> None: ...
+    def key_by_sha256(self, sha256: str) -> dict[str, Any] | None: ...  # {name, role, kind}
+    def add_key(self, *, name: str, role: str, kind: str, sha256: str) -> None: ...
+    def idempotent(self, key: str, *, route: str, body_sha256: str) -> dict[str, Any] | None:
+        """The stored answer {status, body} of an earlier request with this Idempotency-Key; Conflict if its body differed."""
+        ...
+
+    def remember(self, key: str, *, route: str, body_sha256: str, status: int, body: Mapping[str, Any]) -> None: ...
+    def desired_adapters(self) -> list[dict[str, Any]]: ...  # [{alias, name, path}]
+    def set_adapter(self, alias: str, name: str) -> None: ...
+    def kpis(self) -> dict[str, Any]: ...
+
+
+class Store(Protocol):
+    def transaction(self) -> AbstractContextManager[Transaction]: ...
+
+    def wait_for_work(self, timeout_s: float) -> bool:
+        """LISTEN until a job is ready or the time is up."""
+        ...
