@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from orchestrator.domain.resolution import Approval, Observation, Outcome, Propo
 from orchestrator.domain.tickets import Author, IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Entities, Triage
 
+Result = TypeVar("Result")
 Clock = Callable[[], datetime]  # UTC, aware
 
 
@@ -262,6 +263,10 @@ class Transaction(Protocol):
     def search_knowledge(self, model: str, vector: np.ndarray, words: str, *, limit: int, audience: str = "requester") -> list[Passage]: ...
 
     # outbox, audit, switches, keys, adapters
+    def enqueue(self, ticket_id: str, kind: str, payload: Mapping[str, Any], *, now: datetime) -> None:
+        """One outbox item beside those that save_outcomes writes: "note", "one_time_code"."""
+        ...
+
     def outbox_due(self, *, limit: int, now: datetime) -> list[OutboxItem]: ...
     def outbox_sent(self, ids: Sequence[int], *, now: datetime) -> None: ...
     def outbox_failed(self, item_id: int, *, error: str, now: datetime) -> None: ...
@@ -287,6 +292,13 @@ class Transaction(Protocol):
 
 class Store(Protocol):
     def transaction(self) -> AbstractContextManager[Transaction]: ...
+
+    def run(self, work: "Callable[[Transaction], Result]") -> "Result":
+        """`work` in a transaction of its own, tried again after a deadlock or while the database restarts; committed once.
+
+        `work` may run several times and must do nothing but use the transaction.
+        """
+        ...
 
     def wait_for_work(self, timeout_s: float) -> bool:
         """LISTEN until a job is ready or the time is up."""

@@ -53,6 +53,10 @@ class WorldUnavailable(CloisterError):
     """A system of record could not be reached: the job is tried again later."""
 
 
+class StoreUnavailable(CloisterError):
+    """The database is away, restarting, or asked us to try again. Nothing was written; `Store.run` tries again by itself."""
+
+
 class FencedOut(CloisterError):
     """The lease of this job went to another worker; whatever we were about to write is dropped."""
 

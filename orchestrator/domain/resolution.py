@@ -39,6 +39,8 @@ class Proposal:
     idempotency_key: str
     preview: Mapping[str, Any] = field(default_factory=dict)  # before/after, blast radius, reversibility
 
+    writes: bool = True  # changes the world; False: a read, which a resumed run observes anew
+
     # `digest` (sha256 over the canonical JSON of ticket, runbook, step, action and arguments) freezes an approval.
     digest: str = ""
 
