@@ -1,0 +1,96 @@
+"""Find the things that a ticket names. Knows patterns and the house's directory; knows no model and no database."""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from orchestrator.domain.directory import Directory
+from orchestrator.domain.triage import Entities
+
+ORDER = re.compile(
+    r"\b(?:ORD|ORDER|PO|BESTELLUNG|COMMANDE|PEDIDO)\s*(?:NR|NO|NUMBER|NUMMER|NUM[EÉ]RO)?[\s.:#°º-]*(\d{4,9})\b", re.I
+)
+INVOICE = re.compile(r"\b(?:INV|INVOICE|RECHNUNG|FACTURE|FACTURA)\s*(?:NR|NO|NUMBER|NUMMER|NUM[EÉ]RO)?[\s.:#°º-]*(\d{4,9})\b", re.I)
+EMAIL = re.compile(r"\b[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\b")
+AMOUNT = re.compile(
+    r"(?:(?:€|\$|£|EUR|USD|GBP|CHF)\s?\d{1,3}(?:[., ]?\d{3})*(?:[.,]\d{2})?)|(?:\d{1,3}(?:[., ]?\d{3})*(?:[.,]\d{2})?\s?(?:€|\$|£|(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?)\b))",
+    re.I,
+)
+VERSION = re.compile(
+    r"\b(?:v|ver|version|release|rel|build|firmware|update|patch|fw)\.?\s*(?:to|auf|vers|a la|à la)?\s*v?(\d+(?:\.\d+){1,3}[a-z]?)\b",
+    re.I,
+)
+BARE_VERSION = re.compile(r"(?<![\d.@])\b[vV]?(\d{1,3}\.\d{1,3}\.\d{1,4})\b(?!\.\d)")
+IPV4 = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
+HOST = re.compile(r"\b(?=[a-z0-9-]*\d)(?=[a-z0-9-]*[a-z])[a-z][a-z0-9]*(?:-[a-z0-9]+)+\b", re.I)
+FQDN = re.compile(r"\b(?:[a-z0-9-]+\.){2,}[a-z]{2,}\b", re.I)
+ERROR_CODES = (
+    re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+){1,}\b"),  # ERR_CERT_DATE_INVALID
+    re.compile(r"\b0x[0-9A-Fa-f]{4,8}\b"),
+    re.compile(
+        r"\b(?:error|err|fehler|erreur|http|status|code|c[oó]digo)[\s:#-]*(?:code|no|nr|status)?[\s:#-]*([1-9]\d{2,5})\b", re.I
+    ),
+    re.compile(r"\b(?!ORD|INV|PAY|SUB|LIC|TKT|REQ|INC|CHG|USR|ACC|ISO|UTF|COVID|PO)([A-Z]{2,8}-\d{2,5})\b"),
+    re.compile(r"\b(E\d{3,5})\b"),
+    re.compile(r"\b(50[0-4])\b(?=\s*(?:error|bad gateway|fehler|gateway|service unavailable|internal))", re.I),
+)
+NUMBERED_THING = re.compile(
+    r"\b(server|host|pc|laptop|printer|drucker|store|branch|filiale|job|switch|router|terminal|kasse|till|line|linie|floor|room|raum|gate|machine|plant|werk|site)"
+    r"[\s:#_-]*(?:nr\.?|no\.?|number)?\s*([a-z]{0,4}[-_]?\d{1,6}[a-z]?)\b",
+    re.I,
+)
+
+
+def _unique(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({value.strip().lower() for value in values if value.strip()}))
+
+
+@lru_cache(maxsize=64)
+def _vocabulary(directory: Directory) -> tuple[tuple[str, re.Pattern[str], str], ...]:
+    """(kind, pattern, canonical name) for every service, site and region of the directory."""
+    rows: list[tuple[str, re.Pattern[str], str]] = []
+    regions = {region for site in directory.sites if (region := site.region)} | {r for s in directory.services for r in s.regions}
+
+    def add(kind: str, words: Iterable[str], name: str) -> None:
+        alternatives = "|".join(re.escape(word) for word in sorted({w for w in words if len(w) > 2}, key=len, reverse=True))
+        if alternatives:
+            rows.append((kind, re.compile(rf"(?<![\w-])(?:{alternatives})(?![\w-])", re.I), name))
+
+    for service in directory.services:
+        spoken = service.name.replace("-", " ")
+        add("service", (service.name, spoken, service.title, *service.aliases), service.name)
+    for site in directory.sites:
+        add("site", (site.name, *site.aliases), site.name)
+    for region in regions:
+        add("region", (region,), region)
+    return tuple(rows)
+
+
+def find_entities(text: str, directory: Directory) -> Entities:
+    """Everything that the text names, lower case and sorted. Order and invoice numbers come as `ord-70012`, `inv-20431`."""
+    named: dict[str, set[str]] = {"service": set(), "site": set(), "region": set()}
+    for kind, pattern, name in _vocabulary(directory):
+        if pattern.search(text):
+            named[kind].add(name)
+    site_regions = {site.region for site in directory.sites if site.name in named["site"] and site.region}
+    emails = EMAIL.findall(text)
+    without_emails = EMAIL.sub(" ", text)
+    addresses = [a for a in IPV4.findall(without_emails) if all(int(part) < 256 for part in a.split("."))]
+    codes = [m.group(m.lastindex or 0) for pattern in ERROR_CODES for m in pattern.finditer(without_emails)]
+    hosts = [m for m in HOST.findall(without_emails) if not re.match(r"(?i)(ord|inv|pay|sub|lic|usr|acc)-", m)]
+    numbered = [f"{kind} {number}" for kind, number in NUMBERED_THING.findall(without_emails)]
+    service_names = {service.name for service in directory.services}
+    return Entities(
+        services=_unique(named["service"]),
+        regions=_unique(named["region"] | site_regions),
+        sites=_unique(named["site"]),
+        error_codes=_unique(codes),
+        versions=_unique([*VERSION.findall(without_emails), *BARE_VERSION.findall(without_emails)]),
+        hosts=_unique(
+            [h for h in [*hosts, *FQDN.findall(without_emails), *addresses, *numbered] if h.lower() not in service_names]
+        ),
+        order_numbers=_unique(f"ORD-{n}" for n in ORDER.findall(text)),
+        invoice_numbers=_unique(f"INV-{n}" for n in INVOICE.findall(text)),
+        emails=_unique(emails),
+        amounts=_unique(AMOUNT.findall(text)),
+    )
