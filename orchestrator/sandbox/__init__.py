@@ -1,0 +1,1 @@
+"""Sandbox systems of record: a process that behaves like a company's systems over HTTP. Knows nothing of the orchestrator."""
