@@ -1,0 +1,81 @@
+"""The house as this moment's batch sees it: directory, telemetry and requesters' profiles, read through the connectors.
+
+Keeps what it read for a short while, so that a batch costs a handful of calls. Knows no ticket and no database.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from orchestrator.domain.directory import Alert, Colleague, Deployment, Directory, FreezeWindow, Profile, Service, Site
+from orchestrator.domain.resolution import ObservationStatus
+from orchestrator.ports import Clock, SystemsOfRecord
+
+CATALOG_FRESH = timedelta(seconds=60)
+TELEMETRY_FRESH = timedelta(seconds=2)
+PROFILE_FRESH = timedelta(seconds=30)
+T = TypeVar("T")
+
+
+@dataclass
+class House:
+    """Reads and caches; an unreachable system leaves what was known before, at first nothing."""
+
+    systems: SystemsOfRecord
+    clock: Clock
+    pool: ThreadPoolExecutor
+    _rows: dict[str, tuple[datetime, list[Mapping[str, Any]]]] = field(default_factory=dict)
+    _profiles: dict[str, tuple[datetime, Profile]] = field(default_factory=dict)
+
+    def directory(self) -> Directory:
+        """Services, sites, staff, firing alerts, deployments and freeze windows, each as fresh as its kind needs."""
+        return Directory(
+            services=self._read("catalog.services", {}, CATALOG_FRESH, Service.read),
+            sites=self._read("catalog.sites", {}, CATALOG_FRESH, Site.read),
+            staff=self._read("catalog.staff", {}, CATALOG_FRESH, Colleague.read),
+            freeze_windows=self._read("catalog.freeze_windows", {}, CATALOG_FRESH, FreezeWindow.read),
+            alerts=self._read("monitoring.list_alerts", {"state": "firing"}, TELEMETRY_FRESH, Alert.read),
+            deployments=self._read("monitoring.list_deployments", {}, TELEMETRY_FRESH, Deployment.read),
+        )
+
+    def profiles(self, emails: Iterable[str]) -> dict[str, Profile]:
+        """One profile per address; unknown people and unreachable systems give `known=False`."""
+        now = self.clock()
+        wanted = {email.lower() for email in emails if email}
+        missing = [email for email in wanted if email not in self._profiles or now - self._profiles[email][0] > PROFILE_FRESH]
+        for email, profile in zip(missing, self.pool.map(self._profile, missing), strict=True):
+            if profile is not None:
+                self._profiles[email] = (now, profile)
+        return {email: self._profiles[email][1] if email in self._profiles else Profile(email=email) for email in wanted}
+
+    def forget(self) -> None:
+        """Read everything anew next time (after an action changed the world)."""
+        self._rows.clear()
+        self._profiles.clear()
+
+    def _read(
+        self, action: str, arguments: Mapping[str, Any], fresh: timedelta, reader: Callable[[Mapping[str, Any]], T]
+    ) -> tuple[T, ...]:
+        now = self.clock()
+        kept = self._rows.get(action)
+        if kept is None or now - kept[0] > fresh:
+            observation = self.systems.call(action, arguments)
+            if observation.status is ObservationStatus.OK:
+                kept = (now, list(observation.body))
+                self._rows[action] = kept
+        return tuple(reader(row) for row in kept[1]) if kept else ()
+
+    def _profile(self, email: str) -> Profile | None:
+        found = self.systems.call("identity.find_user", {"email": email})
+        if found.status is not ObservationStatus.OK:
+            return None
+        if not found.body:
+            return Profile(email=email)
+        user = found.body[0]
+        account = None
+        if user.get("account"):
+            answer = self.systems.call("billing.get_account", {"account_id": user["account"]})
+            account = answer.body if answer.status is ObservationStatus.OK else None
+        return Profile.read(email, user, account)
