@@ -102,6 +102,7 @@ class Sandbox:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             request = Request(scope, receive)
+            response: Response | None
             if scope["path"].startswith("/_"):
                 response = await self._own_route(request)
             else:

@@ -64,9 +64,9 @@ class Records:
 
     def next_id(self, kind: str, prefix: str) -> str:
         """The next free number of a kind that calls make: "REF-000001"."""
-        sql = "INSERT INTO meta VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)"
+        count_up = "ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)"
         while True:
-            (number,) = self._connection.execute(sql, (f"last:{kind}",)).fetchone()
+            (number,) = self._connection.execute(f"INSERT INTO meta VALUES (?, 1) {count_up}", (f"last:{kind}",)).fetchone()
             if self.get(kind, f"{prefix}-{number:06d}") is None:
                 return f"{prefix}-{number:06d}"
 
