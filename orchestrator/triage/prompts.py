@@ -1,0 +1,64 @@
+"""The prompt of a closed choice. Knows how options and a ticket are written down; knows nothing of models or tokens' ids.
+
+The same functions write the prompts for training and for serving. Everything that requests share comes first (instruction
+and options), the ticket last, and the prompt ends exactly where the option's code would come, so that one forward pass
+gives the log-probability of every code and the prefix cache carries the options.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CODES: tuple[str, ...] = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789#@")
+"""64 codes; each is one token in every byte-level vocabulary, also at the start of a line, where the prompt ends."""
+
+TRIAGE_INSTRUCTION = "You sort support tickets. Read the ticket and answer with the code of the one type that fits it best."
+WINDOW_CHARS = 1000  # of a ticket the model sees this much: what people want stands at the start, the newest sentence at the end
+WINDOW_TAIL_CHARS = 300
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u2028\u2029\ufeff]")
+_SPECIAL = re.compile(r"<\|(.{0,40}?)\|>")  # a ticket must not be able to write our vocabulary's special tokens
+_SPACES = re.compile(r"[ \t\u00a0]+")
+_BREAKS = re.compile(r" ?\n[ \n]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One thing that may be chosen."""
+
+    code: str  # a single token, see CODES
+    name: str
+    means: str = ""
+
+
+def ticket_text(subject: str, description: str) -> str:
+    """Subject and description as one text; a subject that the description repeats is not said twice."""
+    subject, description = subject.strip(), description.strip()
+    if not subject or description.casefold().startswith(subject.casefold()):
+        return description or subject
+    return f"{subject}\n{description}" if description else subject
+
+
+def window(text: str, *, chars: int = WINDOW_CHARS, tail_chars: int = WINDOW_TAIL_CHARS) -> str:
+    """What the model sees of a text: one line break at most, no control characters, head and tail of what is too long."""
+    text = _SPECIAL.sub(r"<\1>", _CONTROL.sub(" ", text.replace("\r\n", "\n")))
+    text = _BREAKS.sub("\n", _SPACES.sub(" ", text)).strip()
+    if len(text) <= chars:
+        return text
+    return f"{text[: chars - tail_chars].rstrip()} ... {text[-tail_chars:].lstrip()}"
+
+
+def choice_prefix(instruction: str, options: Sequence[Option]) -> str:
+    """The part that all requests with these options share."""
+    lines = [f"{option.code} {option.name}: {option.means}" if option.means else f"{option.code} {option.name}" for option in options]
+    return "\n".join([instruction, *lines, "Ticket:", ""])
+
+
+def choice_suffix(text: str, *, chars: int = WINDOW_CHARS) -> str:
+    """The part of one request: the ticket, then the line where the code comes."""
+    return f"{window(text, chars=chars, tail_chars=min(WINDOW_TAIL_CHARS, chars // 3)) or '(empty)'}\nType:\n"
+
+
+def choice_prompt(instruction: str, options: Sequence[Option], text: str, *, chars: int = WINDOW_CHARS) -> str:
+    """A whole prompt of a closed choice among `options` for one ticket."""
+    return choice_prefix(instruction, options) + choice_suffix(text, chars=chars)

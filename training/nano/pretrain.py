@@ -1,0 +1,339 @@
+"""Step 4: pre-train cloister-nano, a Qwen3-shaped decoder, in one readable loop.
+
+    python -m training.nano.pretrain training/nano/configs/nano.yaml [--resume] [--minutes N]
+
+Every step takes three kinds of rows and adds their losses:
+text        packed articles, replies and tickets: the next token;
+sentences   short requests: the next token, and a linear map of the last token's state must find the sentence encoder's
+            vector of the same request (distillation: meaning comes much faster than from 6 million tokens of text);
+choices     a random list of options (an intent with its name, an example or both; random codes; sometimes *none of these*)
+            with many requests behind it: the log-probability of the right code among the codes listed. The base learns
+            what choosing is; an adapter then only has to learn what this desk's types mean.
+
+Matrices are trained by Muon, everything else by AdamW; the learning rate warms up, stays, and falls to zero over the last
+part of the time budget. Writes `checkpoint.pt` (to resume) and `base/` (bf16 safetensors) into the work folder. Results
+depend on the number of steps that fit into the minutes; the model card says how many did.
+"""
+
+import argparse
+import json
+import random
+import re
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+import yaml
+from torch import nn
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from orchestrator.triage.prompts import CODES, Option, choice_prefix, choice_suffix
+from training.nano.corpus import house_texts, read_jsonl
+from training.nano.packing import Pack, pack
+
+QUESTIONS = (
+    "You sort support tickets. Read the ticket and answer with the code of the one type that fits it best.",
+    "Choose the code of the line that fits the ticket best.",
+    "Which of these is the ticket about? Answer with its code.",
+)
+DISTILL_WEIGHT, CHOICE_WEIGHT, SENTENCE_WEIGHT = 2.0, 1.0, 0.3
+CONTRAST_TEMPERATURE = 0.05
+
+
+def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, words: np.ndarray | None) -> Qwen3ForCausalLM:
+    """A fresh model; token embeddings start from the encoder's word vectors where it has any."""
+    shape = {key: value for key, value in config["model"].items() if key != "rope_theta"}
+    settings = Qwen3Config(
+        vocab_size=config["tokenizer"]["vocab_size"],
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": config["model"]["rope_theta"]},
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        **shape,
+    )
+    model = Qwen3ForCausalLM(settings)
+    if words is not None:
+        table = model.get_input_embeddings().weight
+        known = torch.from_numpy(np.linalg.norm(words, axis=1) > 0)
+        vectors = torch.from_numpy(words)[known]
+        with torch.no_grad():
+            table[known] = 0.03 * vectors / vectors.std() + 0.006 * torch.randn_like(vectors)
+    return model
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def text_stream(work: Path, texts: Path, tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
+    """Every article, chat and house-written ticket as one stream of token ids, each ended by <|end|>."""
+    documents = [row["text"] for row in read_jsonl(work / "documents.jsonl")]
+    documents += [f"{row['subject']}\n{row['description']}".strip() for row in house_texts(texts)] * 2
+    documents += [f"<|user|>{row['instruction']}<|end|><|assistant|>{row['response']}" for row in read_jsonl(work / "chats.jsonl")]
+    documents += Path(__file__).with_name("words.txt").read_text(encoding="utf-8").split("\n\n") * 3
+    random.Random(0).shuffle(documents)
+    ids: list[int] = []
+    for start in range(0, len(documents), 500):
+        for encoded in tokenizer(documents[start : start + 500], add_special_tokens=False)["input_ids"]:
+            ids += [*encoded, tokenizer.eos_token_id]
+    return np.array(ids, np.int32)
+
+
+def text_rows(stream: np.ndarray, *, batch: int, length: int, seed: int) -> Iterator[torch.Tensor]:
+    """[batch, length + 1] for ever; every pass cuts the stream at another place and shuffles the rows."""
+    generator = np.random.default_rng(seed)
+    while True:
+        offset = int(generator.integers(length))
+        count = (len(stream) - offset - 1) // length
+        order = generator.permutation(count)
+        for start in range(0, count - batch + 1, batch):
+            starts = offset + order[start : start + batch] * length
+            yield torch.from_numpy(np.stack([stream[s : s + length + 1] for s in starts]).astype(np.int64))
+
+
+def sentence_rows(
+    work: Path, tokenizer: PreTrainedTokenizerFast, *, batch: int, length: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """(ids [batch, <= length], lengths [batch], teacher's vectors [batch, 384]) for ever."""
+    ids = tokenizer([row["text"] for row in read_jsonl(work / "sentences.jsonl")], add_special_tokens=False)["input_ids"]
+    line_break = tokenizer.encode("\n", add_special_tokens=False)
+    ids = [row[: length - 1] + line_break for row in ids]
+    vectors = np.load(work / "sentences.npy")
+    generator = np.random.default_rng(seed)
+    while True:
+        order = generator.permutation(len(ids))
+        pools = [sorted(order[at : at + 16 * batch], key=lambda i: len(ids[i])) for at in range(0, len(ids), 16 * batch)]
+        batches = [p[at : at + batch] for p in pools for at in range(0, len(p) - batch + 1, batch)]  # of like length: little padding
+        for chosen in (batches[i] for i in generator.permutation(len(batches))):
+            rows = [torch.tensor(ids[i]) for i in chosen]
+            lengths = torch.tensor([len(row) for row in rows])
+            padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+            yield padded, lengths, torch.from_numpy(vectors[chosen].astype(np.float32))
+
+
+def readable(label: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"[_?]+", " ", label)).strip().lower()
+
+
+def choice_rows(
+    work: Path, tokenizer: PreTrainedTokenizerFast, *, packs: int, requests: int, seed: int
+) -> Iterator[tuple[Pack, torch.Tensor, list[list[int]]]]:
+    """(pack, position of the right code among its row's codes [requests], token ids of each row's codes) for ever."""
+    by_label: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in read_jsonl(work / "utterances.jsonl"):
+        if row["source"] != "nlupp" and len(row["text"]) < 200:
+            by_label[row["source"]][row["label"]].append(row["text"])
+    code_ids = {code: tokenizer.convert_tokens_to_ids(code) for code in CODES}
+    choose = random.Random(seed)
+    everything = {label: texts for labels in by_label.values() for label, texts in labels.items()}
+    sources = [*by_label.values(), everything]
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False)
+
+    while True:
+        rows, targets, codes_of_rows = [], [], []
+        for _ in range(packs):
+            labels_of = choose.choice(sources)
+            labels = choose.sample(sorted(labels_of), min(len(labels_of), choose.randint(3, 20)))
+            codes = list(CODES[: len(labels) + 1]) if choose.random() < 0.6 else choose.sample(CODES, len(labels) + 1)
+            style, options = choose.random(), []
+            for code, label in zip(codes, labels, strict=False):
+                examples = "; ".join(choose.sample(labels_of[label], min(len(labels_of[label]), choose.randint(1, 2))))
+                shown = style < 0.25
+                options.append(Option(code=code, name=readable(label) if style < 0.85 else "", means="" if shown else examples))
+            with_others = choose.random() < 0.5
+            if with_others:
+                options.append(Option(code=codes[len(labels)], name="Others", means="anything else"))
+            prefix = encode(choice_prefix(choose.choice(QUESTIONS), options))
+            suffixes = []
+            for _ in range(requests):
+                position = choose.randrange(len(labels))
+                text = choose.choice(labels_of[labels[position]])
+                if with_others and choose.random() < 0.12:
+                    other = choose.choice(sorted(everything))
+                    if other not in labels:
+                        position, text = len(labels), choose.choice(everything[other])
+                suffixes.append(encode(choice_suffix(text)))
+                targets.append(position)
+            rows.append((prefix, suffixes))
+            codes_of_rows.append([code_ids[option.code] for option in options])
+        yield pack(rows, pad_id=tokenizer.pad_token_id), torch.tensor(targets), codes_of_rows
+
+
+# --- losses ---------------------------------------------------------------------------------------------------------
+
+
+def next_token_loss(model: Qwen3ForCausalLM, rows: torch.Tensor) -> torch.Tensor:
+    hidden = model.model(input_ids=rows[:, :-1]).last_hidden_state
+    return F.cross_entropy(model.lm_head(hidden).flatten(0, 1), rows[:, 1:].flatten())
+
+
+def sentence_losses(
+    model: Qwen3ForCausalLM, to_teacher: nn.Linear, ids: torch.Tensor, lengths: torch.Tensor, vectors: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(next token, distance to the teacher). The teacher is met one layer before the last: the last one may use it."""
+    out = model.model(input_ids=ids, output_hidden_states=True)
+    real = torch.arange(ids.shape[1] - 1)[None] < (lengths - 1)[:, None]
+    language = F.cross_entropy(model.lm_head(out.last_hidden_state[:, :-1][real]), ids[:, 1:][real])
+    state = out.hidden_states[-2][torch.arange(len(ids)), lengths - 1]
+    student = F.normalize(to_teacher(F.rms_norm(state, state.shape[-1:])).float(), dim=-1)
+    similar = student @ vectors.T
+    contrast = F.cross_entropy(similar / CONTRAST_TEMPERATURE, torch.arange(len(ids)))
+    return language, (1 - similar.diagonal()).mean() + 0.15 * contrast
+
+
+def choice_loss(model: Qwen3ForCausalLM, packed: Pack, targets: torch.Tensor, codes: list[list[int]]) -> tuple[torch.Tensor, float]:
+    """(cross-entropy over the listed codes, share right)."""
+    hidden = model.model(input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask).last_hidden_state
+    ends, losses, right = packed.ends, [], 0.0
+    for row, row_codes in enumerate(codes):
+        at = ends[ends[:, 0] == row]
+        scores = F.linear(hidden[row, at[:, 1]], model.lm_head.weight[row_codes]).float()
+        row_targets = targets[ends[:, 0] == row]
+        losses.append(F.cross_entropy(scores, row_targets))
+        right += (scores.argmax(-1) == row_targets).float().mean().item() / len(codes)
+    return torch.stack(losses).mean(), right
+
+
+# --- the run --------------------------------------------------------------------------------------------------------
+
+
+def rate(progress: float, *, warmup: float, decay: float) -> float:
+    """Share of the learning rate at `progress` 0..1: up, level, linear to zero."""
+    return min(1.0, progress / warmup, max(0.0, (1 - progress) / decay)) if progress < 1 else 0.0
+
+
+def optimizers(model: nn.Module, to_teacher: nn.Module, settings: dict[str, Any]) -> list[torch.optim.Optimizer]:
+    inner = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    outer = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n] + list(to_teacher.parameters())
+    muon = torch.optim.Muon(
+        inner, lr=settings["learning_rate"], weight_decay=settings["weight_decay"], momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    adamw = torch.optim.AdamW(outer, lr=settings["learning_rate_embeddings"], betas=(0.9, 0.98), weight_decay=0.0)
+    for optimizer in (muon, adamw):
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return [muon, adamw]
+
+
+def export(model: Qwen3ForCausalLM, tokenizer_folder: Path, folder: Path, record: dict[str, Any]) -> None:
+    """The model as bf16 safetensors with its tokenizer, as vLLM and transformers load it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().to(torch.bfloat16) for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    settings = model.config
+    settings.dtype = "bfloat16"
+    model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((tokenizer_folder / name).read_bytes())
+    (folder.parent / f"{folder.name}.training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
+    settings, work = config["pretrain"], Path(config["work"])
+    torch.set_num_threads(settings["threads"])
+    torch.manual_seed(config["seed"])
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "tokenizer")
+    model = build_model(config, tokenizer, np.load(work / "words.npy"))
+    to_teacher = nn.Linear(config["model"]["hidden_size"], 384, bias=False)
+    opts = optimizers(model, to_teacher, settings)
+    step, before_s = 0, 0.0
+    if resume:
+        state = torch.load(work / "checkpoint.pt", weights_only=True)
+        model.load_state_dict(state["model"])
+        to_teacher.load_state_dict(state["to_teacher"])
+        for optimizer, saved in zip(opts, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        step, before_s = state["step"], state["elapsed_s"]
+    stream = text_stream(work, Path(config["texts"]), tokenizer)
+    seed = config["seed"] + step  # a resumed run goes on with other rows
+    texts = text_rows(stream, batch=settings["text_batch"], length=settings["text_length"], seed=seed)
+    sentences = sentence_rows(work, tokenizer, batch=settings["sentence_batch"], length=settings["sentence_length"], seed=seed)
+    choices = choice_rows(work, tokenizer, packs=settings["choice_packs"], requests=settings["choice_requests"], seed=seed)
+    count = sum(p.numel() for p in model.parameters())
+    print(f"{count / 1e6:.2f} M parameters, {len(stream) / 1e6:.2f} M tokens of text, from step {step}", flush=True)
+
+    stop = False
+
+    def ask_to_stop(*_: object) -> None:
+        nonlocal stop
+        stop = True
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    started, saved_at, seen, average = time.monotonic() - before_s, time.monotonic(), 0, {}
+    first_step = step
+
+    def save(done: bool) -> None:
+        elapsed_s = time.monotonic() - started
+        torch.save(
+            {
+                "model": model.state_dict(),
+                "to_teacher": to_teacher.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in opts],
+                "step": step,
+                "elapsed_s": elapsed_s,
+            },
+            work / "checkpoint.pt",
+        )
+        record = {"steps": step, "minutes": round(elapsed_s / 60, 1), "finished": done, "seed": config["seed"], "parameters": count}
+        export(model, work / "tokenizer", work / "base", record | {name: round(value, 3) for name, value in average.items()})
+
+    while not stop:
+        elapsed_s = time.monotonic() - started
+        progress = max(elapsed_s / 60 / minutes, step / settings["max_steps"])
+        if progress >= 1:
+            break
+        share = rate(progress, warmup=settings["warmup_share"], decay=settings["decay_share"])
+        for optimizer in opts:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * share
+        rows, (ids, lengths, vectors), (packed, targets, codes) = next(texts), next(sentences), next(choices)
+        with torch.autocast("cpu", torch.bfloat16):
+            text = next_token_loss(model, rows)
+        text.backward()
+        with torch.autocast("cpu", torch.bfloat16):
+            sentence, distill = sentence_losses(model, to_teacher, ids, lengths, vectors)
+        (SENTENCE_WEIGHT * sentence + DISTILL_WEIGHT * distill).backward()
+        with torch.autocast("cpu", torch.bfloat16):
+            choice, right = choice_loss(model, packed, targets, codes)
+        (CHOICE_WEIGHT * choice).backward()
+        nn.utils.clip_grad_norm_(list(model.parameters()) + list(to_teacher.parameters()), 1.0)
+        for optimizer in opts:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        step += 1
+        seen += rows.numel() + int(lengths.sum()) + packed.ids.numel()
+        latest = {"text": text.item(), "sentence": sentence.item(), "teacher": distill.item(), "choice": choice.item(), "choice_right": right}
+        average = {name: 0.95 * average.get(name, value) + 0.05 * value for name, value in latest.items()}
+        if step % 10 == 0:
+            took = time.monotonic() - started - before_s
+            losses = " ".join(f"{name} {value:.3f}" for name, value in average.items())
+            print(f"step {step}  {losses}  lr {share:.2f}  {seen / took:.0f} tokens/s  {(step - first_step) / took:.2f} steps/s"
+                  f"  {minutes - (time.monotonic() - started) / 60:.1f} min left", flush=True)
+        if time.monotonic() - saved_at > 60 * settings["save_every_minutes"]:
+            save(False)
+            saved_at = time.monotonic()
+    save(not stop)
+    print(f"{'stopped' if stop else 'finished'} at step {step}: {work / 'base'}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Pre-train cloister-nano.")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--minutes", type=float, help="time budget in all, instead of the configured one")
+    options = parser.parse_args()
+    config = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    train(config, resume=options.resume, minutes=options.minutes or config["pretrain"]["minutes"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
