@@ -31,14 +31,6 @@ class Option:
     means: str = ""
 
 
-def ticket_text(subject: str, description: str) -> str:
-    """Subject and description as one text; a subject that the description repeats is not said twice."""
-    subject, description = subject.strip(), description.strip()
-    if not subject or description.casefold().startswith(subject.casefold()):
-        return description or subject
-    return f"{subject}\n{description}" if description else subject
-
-
 def window(text: str, *, chars: int = WINDOW_CHARS, tail_chars: int = WINDOW_TAIL_CHARS) -> str:
     """What the model sees of a text: one line break at most, no control characters, head and tail of what is too long."""
     text = _SPECIAL.sub(r"<\1>", _CONTROL.sub(" ", text.replace("\r\n", "\n")))

@@ -1,0 +1,128 @@
+"""The linear head: which type a ticket has, from its embedding and its words. Knows numpy; knows no language model.
+
+Features of a ticket are its sentence embedding (unit length) beside hashed pieces of its letters (3 to 5 of them, inside
+words) and its words and word pairs, weighted by how rare they are. The pieces carry the languages that an English-only
+embedder does not understand. Weights come from `training/triage`; inference is one matrix product and a gather.
+"""
+
+import json
+import re
+import unicodedata
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from orchestrator.domain.errors import ConfigurationError
+from orchestrator.triage.prompts import window
+
+PIECE_LENGTHS = (3, 4, 5)
+PIECE_CHARS = 1200  # of a longer ticket the pieces come from its window
+_WORD = re.compile(r"\w+")
+_NUMBER = re.compile(r"\d+")
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xC2B2AE3D27D4EB4F)
+
+
+def normalize(text: str) -> str:
+    """Lower case, composed letters, every number as one 0, words with single spaces around each."""
+    folded = unicodedata.normalize("NFC", window(text, chars=PIECE_CHARS)).casefold()
+    return f" {' '.join(_WORD.findall(_NUMBER.sub('0', folded)))} "
+
+
+@lru_cache(maxsize=100_000)
+def _hash(word: str) -> int:
+    return zlib.crc32(word.encode("utf-8", "replace"))
+
+
+def pieces(text: str, buckets: int) -> tuple[np.ndarray, np.ndarray]:
+    """(bucket, weight) of every piece of a text. Weights are 1 + log of the count, unnormalized."""
+    clean = normalize(text)
+    words = clean.split()
+    letters = np.frombuffer(clean.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
+    blanks = np.concatenate([[0], np.cumsum(letters == 32)])
+    found = [np.array([_hash(word) for word in words] + [_hash(f"{a} {b}") for a, b in zip(words, words[1:], strict=False)], np.uint64)]
+    for length in PIECE_LENGTHS:
+        count = len(letters) - length + 1
+        if count <= 0:
+            continue
+        hashes = np.full(count, length, np.uint64)
+        for offset in range(length):
+            hashes = (hashes ^ letters[offset : offset + count]) * _MULTIPLIER
+            hashes ^= hashes >> np.uint64(29)
+        inside = (blanks[length - 1 : length - 1 + count] - blanks[1 : 1 + count]) == 0  # blanks only at a piece's ends
+        found.append((hashes * _MIX >> np.uint64(24))[inside])
+    ids, counts = np.unique(np.concatenate(found) % np.uint64(buckets), return_counts=True)
+    return ids.astype(np.int64), (1.0 + np.log(counts)).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """`classes` in the taxonomy's order, Others last. Probabilities are calibrated by `temperature` on held-out tickets."""
+
+    classes: tuple[str, ...]
+    embedder: str  # name of the embedding model that the weights belong to
+    dense: np.ndarray  # [embedding, classes] float32
+    sparse: np.ndarray  # [buckets, classes] float32
+    rarity: np.ndarray  # [buckets] float32, inverse document frequency
+    bias: np.ndarray  # [classes] float32
+    temperature: float
+    neighbor_vectors: np.ndarray  # [n, embedding] float32, unit length: labeled tickets kept as evidence
+    neighbor_labels: tuple[str, ...]
+    neighbor_texts: tuple[str, ...]
+
+    def logits(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+        """[n, classes] float32 from n texts and their embeddings [n, embedding]."""
+        if vectors.shape != (len(texts), self.dense.shape[0]):
+            raise ConfigurationError(
+                f"the head needs embeddings of shape ({len(texts)}, {self.dense.shape[0]}), not {vectors.shape}.",
+                hint=f"It was fitted to {self.embedder}; embed with that model or fit the head again.",
+            )
+        out = vectors.astype(np.float32) @ self.dense + self.bias
+        for row, text in zip(out, texts, strict=True):
+            ids, weights = pieces(text, len(self.rarity))
+            weights = weights * self.rarity[ids]
+            norm = float(np.sqrt(weights @ weights))
+            if norm > 0:
+                row += (weights / norm) @ self.sparse[ids]
+        return out
+
+    def probabilities(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+        """[n, classes], each row sums to 1."""
+        return softmax(self.logits(texts, vectors) / self.temperature)
+
+    def nearest(self, vectors: np.ndarray, count: int) -> list[list[tuple[int, float]]]:
+        """For each row of `vectors`: (index of a kept ticket, cosine), best first."""
+        if not len(self.neighbor_labels):
+            return [[] for _ in vectors]
+        similar = vectors.astype(np.float32) @ self.neighbor_vectors.T
+        best = np.argsort(-similar, axis=1)[:, :count]
+        return [[(int(i), float(row[i])) for i in order] for row, order in zip(similar, best, strict=True)]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def load_head(folder: Path) -> Head:
+    """Read `head.json`, `neighbors.json` and `head.safetensors`; the folder has been verified by `models.manifest`."""
+    record = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+    neighbors = json.loads((folder / "neighbors.json").read_text(encoding="utf-8"))
+    tensors = {name: tensor.astype(np.float32) for name, tensor in load_file(folder / "head.safetensors").items()}
+    return Head(
+        classes=tuple(record["classes"]),
+        embedder=record["embedder"],
+        temperature=float(record["temperature"]),
+        dense=tensors["dense"],
+        sparse=tensors["sparse"],
+        rarity=tensors["rarity"],
+        bias=tensors["bias"],
+        neighbor_vectors=tensors["neighbor_vectors"],
+        neighbor_labels=tuple(row["category"] for row in neighbors),
+        neighbor_texts=tuple(row["text"] for row in neighbors),
+    )
