@@ -1,0 +1,570 @@
+"""vLLM in this process: scores closed choices, generates text, holds LoRA adapters. Knows prompts and models; nothing of tickets or Ray.
+
+No route of vLLM's own HTTP server exists. What a caller may set is bounded here (`GenerationParams`): no templates, schemas, media,
+log-probabilities or stop conditions without limits ever reach vLLM, because a request can spoil its neighbors in the batch or end the engine.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestrator.domain.errors import AdapterMissing, BadInput, Busy, CloisterError, ConfigurationError, ModelUnavailable
+from orchestrator.ports import ScoreRequest, ScoreResult
+from serving.adapters import AdapterTable, DesiredAdapter, ServedAdapter
+from serving.platform import Capability, capability, phone_home_problems, switch_off_phone_home
+
+T = TypeVar("T")
+Verify = Callable[[str, Path], None]
+"""(name, folder): raises a CloisterError when the folder's bytes are not what the name or its manifest says."""
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts as max_lora_rank
+MAX_OPTIONS = 64
+TAIL_TOKENS = 64  # kept when an overlong prompt is cut: the words that ask for the answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How one replica serves one base model."""
+
+    name: str  # of the base, as callers ask for it
+    path: Path  # verified local folder: safetensors, config, tokenizer
+    dtype: str = "auto"  # "auto": what the hardware multiplies natively
+    max_model_len_tokens: int = 2048
+    max_batched_tokens: int = 4096  # per step, all requests together
+    max_sequences: int = 128  # per step
+    block_size_tokens: int = 32  # 128 caches 71 % of a 360-token prefix, 32 caches 98 %; 16 does not start on CPUs
+    kv_cache_bytes: int | None = 1 << 30  # on CPUs; None leaves it to vLLM (GPUs: gpu_memory_utilization)
+    gpu_memory_utilization: float = 0.9
+    max_adapters: int = 4  # served at the same time, each pinned
+    max_lora_rank: int = 32
+    max_in_flight: int = 1024  # requests inside the engine; beyond that callers get Busy
+    max_generated_tokens: int = 512
+    stalled_after_s: float = 120.0  # requests wait and nothing has come out for so long: unhealthy
+    seed: int = 0
+
+    def problems(self) -> list[str]:
+        """Every contradiction, as sentences."""
+        checks = (
+            (self.path.is_dir(), f"path {self.path} is not a folder: import the model first."),
+            (self.max_lora_rank in RANKS, f"max_lora_rank is {self.max_lora_rank}, must be one of {RANKS}."),
+            (self.block_size_tokens % 32 == 0, f"block_size_tokens is {self.block_size_tokens}, must be a multiple of 32."),
+            (1 <= self.max_adapters <= 64, f"max_adapters is {self.max_adapters}, must be 1..64."),
+            (self.max_model_len_tokens >= 4 * TAIL_TOKENS, f"max_model_len_tokens is {self.max_model_len_tokens}, must be >= 256."),
+            (0 < self.gpu_memory_utilization < 1, f"gpu_memory_utilization is {self.gpu_memory_utilization}, must be in (0, 1)."),
+        )
+        return [message for fine, message in checks if not fine]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationParams:
+    """All that a caller may set when text is generated."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()  # at most 4, of at most 64 characters
+    seed: int | None = None
+
+    def check(self, *, max_tokens: int) -> None:
+        checks = (
+            (1 <= self.max_tokens <= max_tokens, f"max_tokens is {self.max_tokens}, must be 1..{max_tokens}."),
+            (0 <= self.temperature <= 2, f"temperature is {self.temperature}, must be 0..2."),
+            (0 < self.top_p <= 1, f"top_p is {self.top_p}, must be in (0, 1]."),
+            (
+                len(self.stop) <= 4 and all(1 <= len(s) <= 64 for s in self.stop),
+                "stop may hold at most 4 strings of 1..64 characters.",
+            ),
+            (self.seed is None or 0 <= self.seed < 2**63, f"seed is {self.seed}, must be 0..2^63-1."),
+        )
+        problems = [message for fine, message in checks if not fine]
+        if problems:
+            raise BadInput(" ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A piece of generated text, as it comes."""
+
+    text: str
+    model: str  # what answers: the base's name, or the adapter's with its digest
+    finish_reason: str | None = None  # "stop" or "length" on the last piece
+    prompt_tokens: int = 0
+    completion_tokens: int = 0  # so far
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    model: str
+
+
+@dataclass(kw_only=True)
+class Counters:
+    """Since start; read by `status` and the metrics."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of prompt_tokens, taken from the prefix cache
+    completion_tokens: int = 0
+    prompts_cut: int = 0
+    refused_busy: int = 0
+    last_output_at: float = field(default_factory=time.monotonic)
+
+
+class Engine:
+    """One vLLM engine. All methods belong to the event loop in which `start` was awaited."""
+
+    def __init__(self, config: EngineConfig, llm: Any, *, machine: Capability, verify: Verify) -> None:
+        self.config = config
+        self.adapters = AdapterTable(base=config.name, limit=config.max_adapters)
+        self.counters = Counters()
+        self.probe: Mapping[str, Any] = {}
+        self._llm = llm
+        self._machine = machine
+        self._verify = verify
+        self._tokenizer = llm.get_tokenizer()
+        self._tokenizer_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        self._option_ids: dict[tuple[str, ...], list[int]] = {}
+        self._ids = itertools.count(1)
+        self._in_flight = 0
+        self._changing_adapters = asyncio.Lock()
+        self._ready = False
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def start(cls, config: EngineConfig, *, verify: Verify) -> "Engine":
+        """Verify the base, start vLLM, prove that our plugin is at work in it, warm up. Takes 20-30 s on two cores.
+
+        Raises ConfigurationError with every problem found, or what `verify` raises.
+        """
+        switch_off_phone_home()
+        problems = config.problems() + phone_home_problems()
+        if problems:
+            raise ConfigurationError(" ".join(problems))
+        verify(config.name, config.path)
+        machine = capability()
+        engine = cls(config, _start_vllm(config, machine), machine=machine, verify=verify)
+        try:
+            await engine._prove_plugin()
+            await engine._warm_up()
+        except BaseException:
+            engine.shutdown()
+            raise
+        engine._ready = True
+        return engine
+
+    def shutdown(self) -> None:
+        """End vLLM's processes. Safe to call twice."""
+        self._ready = False
+        self._tokenizer_thread.shutdown(wait=False)
+        llm, self._llm = self._llm, _Ended()
+        llm.shutdown(timeout=10)
+
+    async def _prove_plugin(self) -> None:
+        (self.probe,) = await self._llm.collective_rpc("cloister_probe")
+        if self._machine.device == "cpu" and list(self.probe["lora"]) != ["GroupedPunicaWrapper"]:
+            raise ConfigurationError(
+                f"vLLM runs its own CPU LoRA operations ({self.probe['lora']}), which answer base requests with an adapter.",
+                hint="Install the distribution so that its vllm.general_plugins entry point is found, and do not restrict VLLM_PLUGINS.",
+            )
+
+    async def _warm_up(self) -> None:
+        """One scored, one greedy and one sampled request: what is compiled or allocated on first use is paid here."""
+        codes = self._single_token_letters()
+        await self.score([ScoreRequest(prompt="Warm-up.", options=codes)] * 2, model=self.config.name)
+        for params in (GenerationParams(max_tokens=2), GenerationParams(max_tokens=2, temperature=0.7, top_p=0.9, seed=1)):
+            await self.generate(["Warm-up."], params, model=self.config.name)
+        self.counters = Counters()
+
+    def _single_token_letters(self) -> tuple[str, ...]:
+        letters = [c for c in "ABCDEFGHIJ" if len(self._tokenizer.encode(c, add_special_tokens=False)) == 1]
+        if len(letters) < 2:
+            raise ConfigurationError(
+                f"The tokenizer of {self.config.name} has no single token for capital letters, so options cannot be scored.",
+                hint="Serve a model whose tokenizer has them (every byte-level BPE does).",
+            )
+        return tuple(letters)
+
+    # --- health -----------------------------------------------------------------------------------------------------
+
+    def check_health(self) -> None:
+        """Raises ModelUnavailable when the engine process died, or when requests wait and nothing comes out."""
+        if self._llm.errored:
+            raise ModelUnavailable(
+                f"The engine of {self.config.name} has died.", hint="Serve restarts the replica; work waits meanwhile."
+            )
+        silent_s = time.monotonic() - self.counters.last_output_at
+        if self._in_flight and silent_s > self.config.stalled_after_s:
+            raise ModelUnavailable(
+                f"The engine of {self.config.name} has {self._in_flight} requests and gave nothing for {silent_s:.0f} s.",
+                hint="Serve restarts the replica.",
+            )
+
+    def status(self) -> dict[str, Any]:
+        """What this replica really serves, and its counters since start."""
+        counters = asdict(self.counters)
+        del counters["last_output_at"]
+        return {
+            "base": self.config.name,
+            "models": self.adapters.models(),
+            "adapters": sorted(self.adapters.served),
+            "aliases": self.adapters.aliases,
+            "ready": self._ready and not self._llm.errored,
+            "in_flight": self._in_flight,
+            "cached_share": self.counters.cached_tokens / max(1, self.counters.prompt_tokens),
+            "engine": dict(self.probe),
+            "max_model_len_tokens": self.config.max_model_len_tokens,
+            **counters,
+        }
+
+    # --- scoring ----------------------------------------------------------------------------------------------------
+
+    async def score(self, requests: Sequence[ScoreRequest], *, model: str) -> list[ScoreResult]:
+        """Log-probability of every option's token at the end of its prompt, one forward pass each.
+
+        Prompts are tokenized with the tokenizer's special tokens, as training and vLLM's own `LLM` do. An overlong prompt keeps its
+        beginning and its last tokens. Raises AdapterMissing, ModelUnavailable, Busy, BadInput.
+        """
+        with self.adapters.using(model) as adapter, self._admitted(len(requests)):
+            option_ids = [self._ids_of(request.options) for request in requests]
+            prompts = await self._tokenize([request.prompt for request in requests])
+            lora = _lora_request(adapter)
+            rows = await _all(self._score_one(ids, options, lora) for ids, options in zip(prompts, option_ids, strict=True))
+        return [ScoreResult(logprobs=row, model=self._name(adapter)) for row in rows]
+
+    async def _score_one(self, ids: list[int], option_ids: list[int], lora: Any) -> tuple[float, ...]:
+        from vllm import SamplingParams
+
+        params = SamplingParams(
+            max_tokens=1, temperature=0, logprob_token_ids=option_ids, detokenize=False, output_kind=_final_only()
+        )
+        output = None
+        async for output in self._stream(self._cut(ids), params, lora):
+            pass
+        assert output is not None  # `_stream` raises rather than end without an output
+        found = output.outputs[0].logprobs[0]
+        return tuple(found[token].logprob for token in option_ids)
+
+    def _ids_of(self, options: tuple[str, ...]) -> list[int]:
+        ids = self._option_ids.get(options)
+        if ids is None:
+            if len(self._option_ids) > 10_000:
+                self._option_ids.clear()
+            ids = self._option_ids[options] = self._check_options(options)
+        return ids
+
+    def _check_options(self, options: tuple[str, ...]) -> list[int]:
+        if not 2 <= len(options) <= MAX_OPTIONS:
+            raise BadInput(f"{len(options)} options were given, must be 2..{MAX_OPTIONS}.", hint="Score the best candidates only.")
+        ids = []
+        for option in options:
+            encoded = self._tokenizer.encode(option, add_special_tokens=False)
+            if len(encoded) != 1 or encoded[0] == self._tokenizer.unk_token_id:
+                raise BadInput(
+                    f"The option {option!r} is {len(encoded)} tokens of {self.config.name}'s tokenizer, must be exactly one.",
+                    hint="Use single letters as codes.",
+                )
+            ids.append(encoded[0])
+        if len(set(ids)) != len(ids):
+            raise BadInput(f"Two of the options {options} are the same token.", hint="Give every option a code of its own.")
+        return ids
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        room = self.config.max_model_len_tokens - 1
+        if len(ids) <= room:
+            return ids
+        self.counters.prompts_cut += 1
+        return ids[: room - TAIL_TOKENS] + ids[-TAIL_TOKENS:]
+
+    # --- generation -------------------------------------------------------------------------------------------------
+
+    async def generate(self, prompts: Sequence[str], params: GenerationParams, *, model: str) -> list[Completion]:
+        """Complete every prompt. Raises AdapterMissing, ModelUnavailable, Busy, BadInput (also for an overlong prompt)."""
+        return await _all(self._complete(prompt, params, model) for prompt in prompts)
+
+    async def _complete(self, prompt: str, params: GenerationParams, model: str) -> Completion:
+        pieces = [piece async for piece in self.complete(prompt, params, model=model)]
+        return Completion(
+            text="".join(piece.text for piece in pieces),
+            finish_reason=pieces[-1].finish_reason or "stop",
+            prompt_tokens=pieces[-1].prompt_tokens,
+            completion_tokens=pieces[-1].completion_tokens,
+            model=pieces[-1].model,
+        )
+
+    async def chat(self, messages: Sequence[Mapping[str, str]], params: GenerationParams, *, model: str) -> AsyncIterator[Piece]:
+        """Answer a conversation, piece by piece, through the model's own template. `messages`: {role, content}, both text."""
+        async for piece in self.complete(self._conversation(messages), params, model=model, special_tokens=False):
+            yield piece
+
+    async def complete(
+        self, prompt: str, params: GenerationParams, *, model: str, special_tokens: bool = True
+    ) -> AsyncIterator[Piece]:
+        """Continue a prompt, piece by piece. Leaving the iterator early aborts the request."""
+        params.check(max_tokens=self.config.max_generated_tokens)
+        with self.adapters.using(model) as adapter, self._admitted(1):
+            (ids,) = await self._tokenize([prompt], special_tokens=special_tokens)
+            room = self.config.max_model_len_tokens - params.max_tokens
+            if not 1 <= len(ids) <= room:
+                raise BadInput(
+                    f"The prompt has {len(ids)} tokens; {room} fit beside {params.max_tokens} generated ones.",
+                    hint="Shorten the prompt.",
+                )
+            generated, name = 0, self._name(adapter)
+            async for output in self._stream(ids, _sampling_params(params), _lora_request(adapter)):
+                answer = output.outputs[0]
+                generated += len(answer.token_ids)
+                self.counters.completion_tokens += len(answer.token_ids)
+                yield Piece(
+                    text=answer.text,
+                    model=name,
+                    finish_reason=answer.finish_reason,
+                    prompt_tokens=len(ids),
+                    completion_tokens=generated,
+                )
+
+    def _name(self, adapter: ServedAdapter | None) -> str:
+        """What goes into records: the base's name, or the adapter's with its digest."""
+        return adapter.name if adapter else self.config.name
+
+    def _conversation(self, messages: Sequence[Mapping[str, str]]) -> str:
+        for message in messages:
+            if set(message) != {"role", "content"} or message["role"] not in ("system", "user", "assistant"):
+                raise BadInput("Every message has a role (system, user or assistant) and a content, and nothing else.")
+            if not isinstance(message["content"], str):
+                raise BadInput("The content of a message must be text.")
+        if not messages:
+            raise BadInput("A conversation needs at least one message.")
+        if self._tokenizer.chat_template is None:
+            return "".join(f"{message['role']}: {message['content']}\n" for message in messages) + "assistant:"
+        try:
+            return self._tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # templates raise what they like, e.g. for an unexpected order of roles
+            raise BadInput(f"The model's chat template refused the conversation: {error}") from error
+
+    # --- the way to vLLM --------------------------------------------------------------------------------------------
+
+    async def _stream(self, ids: list[int], params: Any, lora: Any) -> AsyncIterator[Any]:
+        """The outputs of one request, counted; vLLM's errors become ours here and nowhere else."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.inputs.engine import tokens_input
+
+        outputs = self._llm.generate(tokens_input(ids), params, f"c{next(self._ids)}", lora_request=lora)
+        first = True
+        try:
+            async for output in outputs:
+                self.counters.last_output_at = time.monotonic()
+                if first:
+                    self._count(len(ids), output.num_cached_tokens or 0)
+                    first = False
+                yield output
+        except VLLMClientError as error:
+            raise BadInput(f"The engine refused the request: {error}") from error
+        except CloisterError:
+            raise
+        except Exception as error:
+            raise ModelUnavailable(
+                f"The engine of {self.config.name} failed: {type(error).__name__}.", hint="It is restarted; try again in a minute."
+            ) from error
+
+    def _count(self, prompt_tokens: int, cached_tokens: int) -> None:
+        self.counters.requests += 1
+        self.counters.prompt_tokens += prompt_tokens
+        self.counters.cached_tokens += cached_tokens
+
+    @contextmanager
+    def _admitted(self, count: int) -> Iterator[None]:
+        """Refuse instead of queueing without bounds, and at once when the engine is gone."""
+        if self._llm.errored:
+            self.check_health()
+        if self._in_flight + count > self.config.max_in_flight:
+            self.counters.refused_busy += count
+            raise Busy(
+                f"{self._in_flight} requests are in the engine already; {count} more would pass the limit of {self.config.max_in_flight}.",
+                retry_after_s=2,
+            )
+        if not self._in_flight:
+            self.counters.last_output_at = time.monotonic()
+        self._in_flight += count
+        try:
+            yield
+        finally:
+            self._in_flight -= count
+
+    async def _tokenize(self, prompts: list[str], *, special_tokens: bool = True) -> list[list[int]]:
+        loop = asyncio.get_running_loop()
+        encoded = await loop.run_in_executor(
+            self._tokenizer_thread, lambda: self._tokenizer(prompts, add_special_tokens=special_tokens, return_attention_mask=False)
+        )
+        if not all(encoded["input_ids"]):
+            raise BadInput("A prompt is empty.", hint="Give at least one word.")
+        return encoded["input_ids"]
+
+    # --- adapters ---------------------------------------------------------------------------------------------------
+
+    async def add_adapter(self, name: str, path: Path) -> None:
+        """Verify, load, pin, try out; only then may requests go to it. Adding what is served from there already does nothing.
+
+        Raises Conflict (another path under this name, no place left), BadInput (not the bytes that the name says, or vLLM cannot load it).
+        """
+        async with self._changing_adapters:
+            adapter = self.adapters.propose(name, path)
+            if adapter is not None:
+                await asyncio.to_thread(self._verify, name, path)
+                await self._load(adapter)
+                self.adapters.admit(adapter)
+
+    async def _load(self, adapter: ServedAdapter) -> None:
+        try:
+            await self._llm.add_lora(_lora_request(adapter))
+            await self._llm.pin_lora(adapter.number)
+        except Exception as error:
+            with suppress(Exception):
+                await self._llm.remove_lora(adapter.number)
+            self.check_health()
+            raise BadInput(
+                f"{adapter.name} cannot be loaded onto {self.config.name}: {error}",
+                hint=f"It must be a LoRA adapter of this base, rank at most {self.config.max_lora_rank}, without DoRA or bias.",
+            ) from error
+
+    async def remove_adapter(self, name: str, *, patience_s: float = 60.0) -> bool:
+        """Refuse new requests at once, let those under way finish, then unload. False when it was not served."""
+        async with self._changing_adapters:
+            adapter = self.adapters.withdraw(name)
+            if adapter is None:
+                return False
+            until = time.monotonic() + patience_s
+            while self.adapters.in_use(name) and time.monotonic() < until:
+                await asyncio.sleep(0.02)
+            if not self.adapters.in_use(name):  # else it stays loaded, unreachable: unloading under a request ends the engine
+                await self._llm.remove_lora(adapter.number)
+            return True
+
+    async def reconcile(self, desired: Sequence[DesiredAdapter]) -> list[str]:
+        """Serve exactly these adapters under exactly these aliases, as far as possible; gives what went wrong, as sentences.
+
+        An alias whose new adapter cannot be loaded keeps pointing to what it had: the status shows it, and nothing is answered by the base.
+        """
+        wanted = {adapter.name for adapter in desired}
+        await self._remove_all_but(wanted | set(self.adapters.aliases.values()))
+        problems = []
+        for name, path in {adapter.name: adapter.path for adapter in desired}.items():
+            try:
+                await self.add_adapter(name, path)
+            except (CloisterError, OSError) as error:
+                problems.append(f"{name}: {error}")
+        served, before = self.adapters.served, self.adapters.aliases
+        aliases = {a.alias: a.name if a.name in served else before.get(a.alias, "") for a in desired}
+        try:
+            self.adapters.point({alias: name for alias, name in aliases.items() if name})
+        except CloisterError as error:
+            problems.append(str(error))
+        await self._remove_all_but(wanted | set(self.adapters.aliases.values()))
+        return problems
+
+    async def _remove_all_but(self, names: set[str]) -> None:
+        for name in set(self.adapters.served) - names:
+            await self.remove_adapter(name)
+
+
+class _Ended:
+    """What stands in vLLM's place after shutdown."""
+
+    errored = True
+
+    def shutdown(self, timeout: float) -> None:
+        """Nothing is left to end."""
+
+
+def _start_vllm(config: EngineConfig, machine: Capability) -> Any:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**vllm_arguments(config, machine), disable_log_stats=True))
+
+
+def vllm_arguments(config: EngineConfig, machine: Capability) -> dict[str, Any]:
+    """The arguments for vLLM, shared with the benchmark's offline `LLM` so that both run the same engine."""
+    return {
+        "model": str(config.path),
+        "served_model_name": config.name,
+        "dtype": machine.dtype if config.dtype == "auto" else config.dtype,
+        "max_model_len": config.max_model_len_tokens,
+        "max_num_batched_tokens": max(config.max_batched_tokens, config.max_model_len_tokens),
+        "max_num_seqs": config.max_sequences,
+        "block_size": config.block_size_tokens,
+        "kv_cache_memory_bytes": config.kv_cache_bytes if machine.device == "cpu" else None,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "enable_prefix_caching": True,
+        "enforce_eager": machine.device == "cpu",
+        "enable_lora": True,
+        "max_loras": config.max_adapters,
+        "max_cpu_loras": config.max_adapters,
+        "max_lora_rank": config.max_lora_rank,
+        "lora_target_modules": list(PROJECTIONS),
+        "worker_extension_cls": "serving.vllm_plugin.EngineProbe",
+        "generation_config": "vllm",  # not the model folder's: what callers do not set has our default
+        "trust_remote_code": False,
+        "load_format": "safetensors",
+        "seed": config.seed,
+    }
+
+
+def _lora_request(adapter: ServedAdapter | None) -> Any:
+    if adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter.name, adapter.number, str(adapter.path))
+
+
+def _sampling_params(params: GenerationParams) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=params.max_tokens,
+        temperature=params.temperature,
+        top_p=params.top_p,
+        stop=list(params.stop),
+        seed=params.seed,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _final_only() -> Any:
+    from vllm.sampling_params import RequestOutputKind
+
+    return RequestOutputKind.FINAL_ONLY
+
+
+async def _all(work: Iterator[Awaitable[T]] | Any) -> list[T]:
+    """Gather; on a failure the others end first, then the first error is raised."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return list(results)
+
+
+__all__ = [
+    "AdapterMissing",
+    "Completion",
+    "Engine",
+    "EngineConfig",
+    "GenerationParams",
+    "Piece",
+    "Verify",
+    "vllm_arguments",
+]

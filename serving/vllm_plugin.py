@@ -1,0 +1,80 @@
+"""What we change inside vLLM's own processes, through its `vllm.general_plugins` door. Loaded by vLLM; knows nothing of Ray.
+
+1. Where the CPU has AMX, asks the kernel for its tiles: vLLM's attention uses them without asking and dies with SIGILL.
+2. On the CPU build, replaces the LoRA operations: as shipped they give base requests an adapter (see `serving/lora_cpu.py`).
+3. On the CPU build, keeps torch from compiling: it would call a C++ compiler at the first request, which a server may not have.
+4. Ends an engine process whose parent was killed, so that a restarted replica never shares the machine with an orphan.
+
+vLLM only logs a plugin that does not load, so the engine asks `EngineProbe` at start whether this one is really at work.
+"""
+
+import multiprocessing
+import multiprocessing.process
+import os
+import threading
+from multiprocessing.connection import wait
+from typing import Any
+
+PUNICA_WRAPPER = "serving.lora_cpu.GroupedPunicaWrapper"
+
+
+def register() -> None:
+    """Entry point; vLLM calls it in every one of its processes, sometimes more than once."""
+    _end_with_parent()
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        _init_amx()
+        _do_not_compile()
+        type(current_platform).get_punica_wrapper = classmethod(lambda cls: PUNICA_WRAPPER)
+
+
+def _init_amx() -> None:
+    import torch
+
+    if torch.cpu._is_amx_tile_supported():
+        torch.cpu._init_amx()
+
+
+def _do_not_compile() -> None:
+    import torch._dynamo
+
+    torch._dynamo.config.disable = True
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    ours = multiprocessing.current_process().name.startswith(("EngineCore", "VllmWorker"))
+    if parent is None or not ours or any(thread.name == "cloister-parent" for thread in threading.enumerate()):
+        return
+    threading.Thread(target=_wait_and_exit, args=(parent,), name="cloister-parent", daemon=True).start()
+
+
+def _wait_and_exit(parent: multiprocessing.process.BaseProcess) -> None:
+    wait([parent.sentinel])  # type: ignore[attr-defined]  # ParentProcess has one; typeshed does not know it
+    os._exit(1)
+
+
+class EngineProbe:
+    """Mixed into vLLM's worker (`worker_extension_cls`): says what is really running there."""
+
+    def cloister_probe(self) -> dict[str, Any]:
+        import torch
+        from vllm.platforms import current_platform
+
+        runner = self.model_runner  # type: ignore[attr-defined]
+        return {
+            "pid": os.getpid(),
+            "device": current_platform.device_type,
+            "dtype": str(runner.model_config.dtype).removeprefix("torch."),
+            "lora": _wrapper_names(runner),
+            "threads": torch.get_num_threads(),
+        }
+
+
+def _wrapper_names(runner: Any) -> list[str]:
+    manager = getattr(runner, "lora_manager", None)
+    if manager is None:
+        return []
+    wrappers = manager._adapter_manager.punica_wrapper_mapping.values()
+    return sorted({type(wrapper).__name__ for wrapper in wrappers})
