@@ -21,6 +21,7 @@ CONNECT_TIMEOUT_S = 3.0
 MAX_ANSWER_BYTES = 8 << 20
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escaped NUL; not the six characters themselves
 _KEY = re.compile(r"[!-~]{1,200}")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
@@ -201,7 +202,7 @@ def _require_storable(raw: bytes, body: Any) -> None:
     if b"\\u" in raw:
         text = json.dumps(body, ensure_ascii=False)
         text.encode()
-        if "\\u0000" in text:
+        if _NUL.search(text):
             raise ValueError("a NUL in a text cannot be stored")
 
 
