@@ -115,5 +115,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None, *, home: Path | No
         problems += [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
         settings = None
     if problems or settings is None:
-        raise ConfigurationError(f"{len(problems)} problem(s) in the settings ({path} and CLOISTER_* variables):\n  " + "\n  ".join(problems))
+        raise ConfigurationError(
+            f"{len(problems)} problem(s) in the settings ({path} and CLOISTER_* variables):\n  " + "\n  ".join(problems)
+        )
     return settings

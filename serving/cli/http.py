@@ -24,10 +24,15 @@ class Client:
         running = state.read_state(home_folder())
         self.url = url or os.environ.get("CLOISTER_URL") or (running.url if running else "")
         if not self.url:
-            raise ModelUnavailable("No stack is running here.", hint="Start one with `cloister up`, or set CLOISTER_URL and CLOISTER_API_KEY.")
+            raise ModelUnavailable(
+                "No stack is running here.", hint="Start one with `cloister up`, or set CLOISTER_URL and CLOISTER_API_KEY."
+            )
         self.key = key or os.environ.get("CLOISTER_API_KEY") or state.keys(home_folder())[role]
         self._http = httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=httpx.Timeout(150.0, connect=5.0), trust_env=False
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=httpx.Timeout(150.0, connect=5.0),
+            trust_env=False,
         )
 
     def get(self, path: str, **query: Any) -> Any:
@@ -41,7 +46,9 @@ class Client:
         try:
             answer = self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
-            raise ModelUnavailable(f"{self.url} does not answer ({type(error).__name__}).", hint="Is it running? See `cloister status`.") from error
+            raise ModelUnavailable(
+                f"{self.url} does not answer ({type(error).__name__}).", hint="Is it running? See `cloister status`."
+            ) from error
         if answer.status_code < 400:
             return answer.json() if answer.content else None
         raise _problem(answer)

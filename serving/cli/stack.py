@@ -33,9 +33,15 @@ def free_port(preferred: int) -> int:
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the gateway (default: 8420, or a free one).")
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="State folder (default: $CLOISTER_HOME or .cloister).")
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="State folder (default: $CLOISTER_HOME or .cloister)."
+)
 @click.option("--listen", default=None, help="Address to listen on (default 127.0.0.1: this machine alone).")
-@click.option("--world", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="World for the sandbox (default: the bundled company's).")
+@click.option(
+    "--world",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="World for the sandbox (default: the bundled company's).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print {url, keys, console} as JSON.")
 def up(port: int | None, data: Path | None, listen: str | None, world: Path | None, as_json: bool) -> None:
     """Start the stack and wait until it is ready.
@@ -51,11 +57,17 @@ def up(port: int | None, data: Path | None, listen: str | None, world: Path | No
         overrides["http"]["port"] = port or free_port(8420)
     if listen:
         overrides["http"]["host"] = listen
-    current = control.start(home, overrides=overrides, world=world or BUNDLED_DAY / "world.json", say=lambda phase: say.print(f"  {phase}"))
+    current = control.start(
+        home, overrides=overrides, world=world or BUNDLED_DAY / "world.json", say=lambda phase: say.print(f"  {phase}")
+    )
     keys = state.keys(home)
     login = Client(role="admin", url=current.url, key=keys["admin"]).post("/v1/console/logins", {})
     if as_json:
-        click.echo(json.dumps({"url": current.url, "keys": keys, "console": f"{current.url}/console", "one_time_password": login["password"]}))
+        click.echo(
+            json.dumps(
+                {"url": current.url, "keys": keys, "console": f"{current.url}/console", "one_time_password": login["password"]}
+            )
+        )
         return
     out.print(f"Cloister is ready at [bold]{current.url}[/bold]")
     out.print(f"Console: {current.url}/console   one-time password: [bold]{login['password']}[/bold]")

@@ -36,7 +36,9 @@ def start(home: Path, *, overrides: Mapping[str, Any], world: Path | None, say: 
         if current and current.phase == "ready":
             return current
         if (current and current.phase == "failed") or not _alive(process):
-            raise ModelUnavailable(f"The stack did not start: {current.error if current else _last_words(home)}", hint=f"See {log_file(home)}.")
+            raise ModelUnavailable(
+                f"The stack did not start: {current.error if current else _last_words(home)}", hint=f"See {log_file(home)}."
+            )
         time.sleep(0.2)
     raise ModelUnavailable(f"The stack was not ready after {START_TIMEOUT_S:.0f} s ({phase}).", hint=f"See {log_file(home)}.")
 

@@ -97,7 +97,9 @@ class Stack:
         said = ""
         while time.monotonic() < deadline:
             try:
-                with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self.url}/health/ready", timeout=5) as answer:
+                with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                    f"{self.url}/health/ready", timeout=5
+                ) as answer:
                     if answer.status == 200:
                         return
             except urllib.error.HTTPError as error:
