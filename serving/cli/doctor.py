@@ -1,0 +1,198 @@
+"""`cloister doctor`: is this machine fit, is everything where it must be, does anything phone home. Every failed check prints its fix."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import psutil
+from rich.console import Console
+
+from orchestrator.domain.errors import CloisterError
+from serving.cli.http import Client, home_folder
+from serving.platform import phone_home_problems
+from serving.settings import load_settings
+from serving.stack import state
+
+MIN_MEMORY_GIB = 6.0
+MIN_DISK_GIB = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    check: str
+    ok: bool
+    says: str
+    fix: str = ""
+
+
+def _python() -> Finding:
+    ok = sys.version_info[:2] == (3, 11)
+    return Finding(
+        check="python",
+        ok=ok,
+        says=platform.python_version(),
+        fix="" if ok else "Use Python 3.11: make clean setup PYTHON=python3.11",
+    )
+
+
+def _packages() -> Finding:
+    missing = [
+        name for name in ("vllm", "torch", "ray", "sentence_transformers", "transformers", "psycopg") if find_spec(name) is None
+    ]
+    return Finding(
+        check="packages",
+        ok=not missing,
+        says=f"missing {', '.join(missing)}" if missing else "all there",
+        fix="make setup" if missing else "",
+    )
+
+
+def _memory() -> Finding:
+    free = psutil.virtual_memory().available / 2**30
+    ok = free >= MIN_MEMORY_GIB or state.read_state(home_folder()) is not None
+    return Finding(
+        check="memory",
+        ok=ok,
+        says=f"{free:.1f} GiB free",
+        fix="" if ok else f"The stack needs {MIN_MEMORY_GIB:.0f} GiB: stop something",
+    )
+
+
+def _disk() -> Finding:
+    folder = home_folder() if home_folder().exists() else Path.cwd()
+    free = shutil.disk_usage(folder).free / 2**30
+    ok = free >= MIN_DISK_GIB
+    return Finding(
+        check="disk",
+        ok=ok,
+        says=f"{free:.1f} GiB free at {folder}",
+        fix="" if ok else "Free some disk, or set CLOISTER_HOME to a larger one",
+    )
+
+
+def _settings() -> Finding:
+    try:
+        load_settings(home=home_folder())
+    except CloisterError as error:
+        return Finding(check="settings", ok=False, says=str(error), fix="Correct the named settings")
+    return Finding(check="settings", ok=True, says="valid")
+
+
+def _company() -> Finding:
+    from orchestrator.resolution.playbook import load_playbook
+
+    try:
+        playbook = load_playbook()
+    except CloisterError as error:
+        return Finding(check="runbooks and policies", ok=False, says=str(error), fix="Correct the named files")
+    return Finding(
+        check="runbooks and policies", ok=True, says=f"{len(playbook.runbooks)} runbooks, {len(playbook.actions)} actions"
+    )
+
+
+def _models() -> Finding:
+    from models.manifest import verify
+    from serving.app import bundled_models
+
+    try:
+        names = [verify(path).name for path in bundled_models()]
+    except CloisterError as error:
+        return Finding(check="model files", ok=False, says=str(error), fix="Restore models/store from the release; do not edit it")
+    return Finding(check="model files", ok=True, says=f"digests match: {', '.join(names)}")
+
+
+def _phone_home() -> Finding:
+    problems = phone_home_problems()
+    return Finding(
+        check="phone-home switches",
+        ok=not problems,
+        says="; ".join(problems) or "all off",
+        fix="Unset what turns them on" if problems else "",
+    )
+
+
+def _listeners() -> Finding:
+    """Addresses beyond loopback on which processes of this stack listen."""
+    current = state.read_state(home_folder())
+    if current is None:
+        return Finding(check="listeners", ok=True, says="no stack is running here")
+    family = [psutil.Process(current.pid), *psutil.Process(current.pid).children(recursive=True)]
+    open_ports = sorted(
+        {
+            f"{c.laddr.ip}:{c.laddr.port} ({process.name()})"
+            for process in family
+            for c in process.net_connections(kind="inet")
+            if c.status == psutil.CONN_LISTEN and c.laddr.ip not in {"127.0.0.1", "::1"}
+        }
+    )
+    says = f"beyond loopback: {', '.join(open_ports)}" if open_ports else "loopback only"
+    fix = "Ray opens these; close them by a host firewall or a network policy" if open_ports else ""
+    return Finding(check="listeners", ok=not open_ports, says=says, fix=fix)
+
+
+def _stack() -> Finding:
+    if state.read_state(home_folder()) is None:
+        return Finding(check="stack", ok=True, says="not running (start it with `cloister up`)")
+    try:
+        Client(role="admin").get("/health/ready")
+    except CloisterError as error:
+        return Finding(
+            check="stack",
+            ok=False,
+            says=str(error),
+            fix="See the log under logs/ in the state folder; `cloister down; cloister up`",
+        )
+    return Finding(check="stack", ok=True, says="ready")
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    _python, _packages, _memory, _disk, _settings, _company, _models, _phone_home, _listeners, _stack
+)  # fmt: skip
+WARN_ONLY = frozenset({"listeners"})
+
+
+@click.command()
+@click.option("--offline", is_flag=True, help="Also fail where a proxy or an index is configured that a library could use.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def doctor(offline: bool, as_json: bool) -> None:
+    """Check this machine and this installation; every failed check prints its fix.
+
+    \b
+    Example:  cloister doctor --offline
+    Exit codes: 0 all well (a warning about listeners may remain), 1 something must be mended
+    """
+    findings = [check() for check in CHECKS]
+    if offline:
+        findings.append(_proxies())
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        _print(findings)
+    raise SystemExit(1 if any(not f.ok and f.check not in WARN_ONLY for f in findings) else 0)
+
+
+def _proxies() -> Finding:
+    found = [
+        name
+        for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+        if os.environ.get(name)
+    ]
+    return Finding(
+        check="proxies", ok=not found, says=", ".join(found) or "none set", fix=f"unset {' '.join(found)}" if found else ""
+    )
+
+
+def _print(findings: list[Finding]) -> None:
+    console = Console()
+    for finding in findings:
+        mark = "[green]ok  [/]" if finding.ok else "[yellow]warn[/]" if finding.check in WARN_ONLY else "[red]FAIL[/]"
+        console.print(f"{mark} {finding.check}: {finding.says}", highlight=False)
+        if finding.fix:
+            console.print(f"     fix: {finding.fix}", highlight=False)
