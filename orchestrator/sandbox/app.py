@@ -54,8 +54,13 @@ class _Incoming:
 
     @property
     def digest(self) -> str:
-        parts = (self.method.encode(), self.path.encode(), json.dumps(self.query, sort_keys=True).encode(), self.raw_body)
-        return hashlib.sha256(b"\n".join(parts)).hexdigest()
+        """What makes two requests the same; the order of fields and the spaces between them do not."""
+        try:
+            body = json.loads(self.raw_body or b"{}")
+        except (ValueError, RecursionError):
+            body = self.raw_body.decode("utf-8", "replace")
+        request = [self.method, self.path, self.query, body]
+        return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 class _Table:

@@ -49,7 +49,7 @@ class SandboxProcess:
                 stdin=subprocess.DEVNULL if self._detached else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                start_new_session=self._detached,
+                start_new_session=True,  # Ctrl-C in the terminal is for whoever started it
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -144,8 +144,14 @@ def _records_of(name: str, kind: Kind, rows: Any, problems: list[str]) -> dict[s
         elif key in found:
             problems.append(f"{name} has {kind.key} {key!r} twice")
         else:
-            found[key] = {**kind.defaults, **row, kind.key: key}
+            found[key] = _completed(kind, row, key)
     return found
+
+
+def _completed(kind: Kind, row: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The row with defaults for what is missing; null counts as missing where a record must have a value."""
+    given = {name: value for name, value in row.items() if value is not None or kind.defaults.get(name) is None}
+    return {**kind.defaults, **given, kind.key: key}
 
 
 def addresses(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> set[str]:

@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -389,34 +390,32 @@ def test_what_is_missing_in_the_settings_is_listed_at_once():
 
 def test_many_threads_share_one_connector_and_kill_9_never_does_anything_twice(systems, sandbox):
     """Refunds of 0.01 flow while the sandbox is killed; whoever got no clear answer asks again with the same key."""
-    work, stop = 150, threading.Event()
+    work, kill_after = 150, (15, 50, 85, 120)
+    done = threading.Condition()
+    finished: list[int] = []
 
-    def refund(number: int) -> int:
-        for attempt in range(1, 200):
-            observation = systems.call(
-                "billing.refund",
-                {"payment_id": "PAY-1", "amount": 0.01, "reason": f"part {number}"},
-                idempotency_key=f"part-{number}",
-            )
+    def refund(number: int) -> None:
+        arguments = {"payment_id": "PAY-1", "amount": 0.01, "reason": f"part {number}"}
+        for _ in range(500):
+            observation = systems.call("billing.refund", arguments, idempotency_key=f"part-{number}")
             if observation.status is OK:
-                return attempt
+                with done:
+                    finished.append(number)
+                    done.notify_all()
+                return
             assert observation.status in (UNKNOWN, UNAVAILABLE), observation
-            stop.wait(0.02)
+            time.sleep(0.02)
         raise AssertionError(f"part {number} never came through")
 
-    def kill() -> None:
-        for pause_s in (0.05, 0.13, 0.09, 0.2):
-            if stop.wait(pause_s):
-                return
+    with ThreadPoolExecutor(8) as pool:
+        parts = [pool.submit(refund, number) for number in range(work)]
+        for count in kill_after:
+            with done:
+                assert done.wait_for(lambda count=count: len(finished) >= count, timeout=60)
             sandbox.kill()
             sandbox.start()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    with ThreadPoolExecutor(8) as pool:
-        attempts = list(pool.map(refund, range(work)))
-    stop.set()
-    killer.join()
+    for part in parts:
+        part.result()
     state = sandbox.state()
-    assert len(attempts) == len(state["refunds"]) == work == sum(call["changed"] for call in sandbox.calls())
+    assert len(finished) == len(state["refunds"]) == work == sum(call["changed"] for call in sandbox.calls())
     assert state["payments"][0]["refunded_amount"] == 1.5

@@ -88,6 +88,10 @@ def test_what_compensates_an_action_is_compensated_by_it():
         ("mail.send", {"to": "a@b\nBcc: c@d", "subject": "s", "body": "b"}, "to must match"),
         ("mail.send", {"to": "a@b.example", "subject": "s\nBcc: c@d", "body": "b"}, "subject must match"),
         ("mail.send", {"to": "a@b.example", "subject": "s", "body": " "}, "body must match"),
+        ("mail.send", {"to": "a@b.example", "subject": "s", "body": "b\x00"}, "body must match"),
+        ("mail.send", {"to": "a@b.example\n", "subject": "s", "body": "b"}, "to must match"),
+        ("mail.send", {"to": "a@b.example", "subject": "s\n", "body": "b"}, "subject must match"),
+        ("orders.get", {"order_id": "ORD-1\n"}, "order_id must match"),
     ],
 )
 def test_wrong_arguments_are_named_in_a_sentence(name, arguments, sentence):

@@ -1,6 +1,8 @@
 """The sandbox as a caller sees it: every route, tokens, keys, faults, and what survives kill -9. Runs the real process."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -320,6 +322,12 @@ def test_the_same_key_answers_the_same_and_changes_nothing(call):
     assert [(entry["replayed"], entry["changed"]) for entry in call.process.calls()[:2]] == [(False, True), (True, False)]
 
 
+def test_the_order_of_fields_does_not_make_another_request(call):
+    call("POST", "/billing/refunds", {"payment_id": "PAY-1", "amount": 10, "reason": "x"}, key="once")
+    again = call("POST", "/billing/refunds", {"reason": "x", "amount": 10, "payment_id": "PAY-1"}, key="once")
+    assert again.headers["idempotency-replayed"] == "true"
+
+
 def test_the_same_key_for_another_request_is_a_conflict(call):
     call.post("/billing/refunds", {"payment_id": "PAY-1", "amount": 10, "reason": "x"}, key="once")
     for path, body in (
@@ -503,6 +511,19 @@ def test_the_sandbox_ends_when_whoever_started_it_is_killed(tmp_path):
         except SandboxFailed:
             continue
     pytest.fail("the sandbox still holds its file")
+
+
+def test_a_detached_sandbox_outlives_whoever_started_it(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from orchestrator.sandbox.process import SandboxProcess;"
+        "p = SandboxProcess(Path(sys.argv[1]), detached=True).start(); print(p.url, p.pid)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path / "w.db")], capture_output=True, text=True, check=True)
+    url, pid = ran.stdout.split()
+    try:
+        wait_until_healthy(url)
+    finally:
+        os.kill(int(pid), signal.SIGTERM)
 
 
 def test_a_sandbox_without_a_secret_or_with_a_wrong_world_says_so(tmp_path):

@@ -12,6 +12,11 @@ def test_a_record_that_says_little_gets_the_usual_values_and_keeps_what_we_do_no
     assert users["u1"]["status"] == "active" and users["u1"]["password_reset_sent_at"] is None and users["u1"]["shoe_size"] == 41
 
 
+def test_null_counts_as_missing_where_a_record_must_have_a_value():
+    users = world.records({"users": [{"id": "u1", "status": None, "site": None, "shoe_size": None}]})["users"]
+    assert (users["u1"]["status"], users["u1"]["site"], users["u1"]["shoe_size"]) == ("active", None, None)
+
+
 def test_missing_and_empty_lists_are_fine():
     assert world.records({"orders": None, "alerts": []})["orders"] == {}
 
