@@ -1,0 +1,142 @@
+"""Build and bind the four deployments from one settings object; start and stop Ray for them. The one place of serving that wires."""
+
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+
+from models.local import ADAPTER, BASE, HEAD, STORE
+from models.manifest import Manifest, read
+from orchestrator.bootstrap import open_store
+from orchestrator.domain.errors import ConfigurationError
+from serving.embedding import EmbeddingModel, bundled
+from serving.engine import EngineConfig
+from serving.gateway.deployment import Gateway
+from serving.language_model import LanguageModel
+from serving.orchestrator import Orchestrator
+from serving.platform import PHONE_HOME_OFF, capability, switch_off_phone_home
+from serving.settings import Settings
+
+APPLICATION = "cloister"
+LIVE = "live"
+LOGICAL_CPUS = 8  # what Ray counts with; our replicas share the real cores and ask for fractions
+
+
+def bundled_models() -> list[Path]:
+    """Folders of the models that came with this installation."""
+    return [STORE / name for name in (BASE, ADAPTER, HEAD)]
+
+
+def base_folder(settings: Settings) -> Path:
+    return Path(settings.models.base) if settings.models.base else STORE / BASE
+
+
+def adapters(settings: Settings) -> dict[str, tuple[Path, Manifest]]:
+    """alias -> (folder, manifest); the bundled adapter as `live` where the settings name none."""
+    folders = {alias: Path(folder) for alias, folder in settings.models.adapters.items()} or {LIVE: STORE / ADAPTER}
+    return {alias: (folder, read(folder)) for alias, folder in folders.items()}
+
+
+class DesiredAdapters:
+    """Reads the desired adapters from PostgreSQL; each replica of the language model polls it and opens its own connection."""
+
+    def __init__(self, dsn: str, folders: Mapping[str, str]) -> None:
+        self._dsn = dsn
+        self._folders = dict(folders)  # content-addressed name -> folder
+        self._store: Any = None
+        self._lock: Any = None
+
+    def __call__(self) -> Sequence[Mapping[str, Any]]:
+        if self._lock is None:
+            self._lock = threading.Lock()
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self._dsn, pool_size=1)
+        with self._store.transaction() as tx:
+            rows = tx.desired_adapters()
+        return [{**row, "path": row.get("path") or self._folders.get(row["name"], "")} for row in rows]
+
+
+def engine_config(settings: Settings) -> EngineConfig:
+    folder = base_folder(settings)
+    gpu = settings.models.profile == "gpu"
+    return EngineConfig(
+        name=read(folder).name if (folder / "manifest.json").exists() else folder.name,
+        path=folder,
+        max_model_len_tokens=settings.models.max_model_len_tokens,
+        kv_cache_bytes=None if gpu else int(settings.models.kv_cache_gib * 2**30),
+        max_adapters=settings.models.max_loras,
+        max_in_flight=settings.models.max_queued,
+    )
+
+
+def start_ray(settings: Settings) -> None:
+    """Ray on this machine alone: no dashboard, no usage report, addresses of the loopback."""
+    switch_off_phone_home()
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_SERVE_ENABLE_TASK_EVENTS", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    ray.init(
+        address="local",
+        num_cpus=LOGICAL_CPUS,
+        num_gpus=None if capability().device == "cuda" else 0,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        object_store_memory=256 * 2**20,
+        runtime_env={"env_vars": dict(PHONE_HOME_OFF)},
+        _node_ip_address="127.0.0.1",
+    )
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options=HTTPOptions(host=settings.http.host, port=settings.http.port, request_timeout_s=settings.http.max_wait_s + 60),
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+    )
+
+
+def build(settings: Settings, *, dsn: str, systems: Mapping[str, str], console_secret: str) -> serve.Application:
+    """The application graph: Gateway -> Orchestrator -> {LanguageModel, EmbeddingModel}."""
+    folders = {manifest.full_name: str(folder) for folder, manifest in adapters(settings).values()}
+    gpu = {"num_gpus": 1} if settings.models.profile == "gpu" else {}
+    language = LanguageModel.options(ray_actor_options={"num_cpus": 1, **gpu}).bind(
+        engine_config(settings), (), DesiredAdapters(dsn, folders), 2.0
+    )
+    embedding = EmbeddingModel.options(ray_actor_options={"num_cpus": 1}).bind(bundled())
+    orchestrator = Orchestrator.options(num_replicas=settings.worker.replicas, ray_actor_options={"num_cpus": 0.5}).bind(
+        settings, dsn, dict(systems), language, embedding
+    )
+    return Gateway.options(ray_actor_options={"num_cpus": 0.5}).bind(settings, dsn, console_secret, language, embedding, orchestrator)
+
+
+def desire_adapters(settings: Settings, dsn: str) -> None:
+    """Write the configured adapters as the desired state; replicas reconcile to it."""
+    store = open_store(dsn, pool_size=1)
+    try:
+        with store.transaction() as tx:
+            for alias, (_, manifest) in adapters(settings).items():
+                tx.set_adapter(alias, manifest.full_name)
+    finally:
+        store.close()
+
+
+def deploy(settings: Settings, *, dsn: str, systems: Mapping[str, str], console_secret: str) -> None:
+    """Deploy and return; readiness is the gateway's word. Raises ConfigurationError for what cannot be served as configured."""
+    problems = engine_config(settings).problems()
+    if problems:
+        raise ConfigurationError(" ".join(problems))
+    desire_adapters(settings, dsn)
+    application = build(settings, dsn=dsn, systems=systems, console_secret=console_secret)
+    serve.run(application, name=APPLICATION, route_prefix="/", blocking=False)
+
+
+def shut_down() -> None:
+    """Drain the replicas, then stop Ray."""
+    if ray.is_initialized():
+        serve.shutdown()
+        ray.shutdown()

@@ -1,0 +1,63 @@
+"""The orchestrator as a Ray Serve deployment: the worker that claims micro-batches, and its housekeeping. Knows threads; decides nothing."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from orchestrator.bootstrap import build_desk, open_store, open_systems
+from orchestrator.pipeline.worker import Worker
+from serving.embedding import RemoteEmbedder
+from serving.language_model import RemoteLanguageModel
+from serving.platform import switch_off_phone_home
+from serving.settings import Settings
+
+
+class OrchestratorReplica:
+    """Runs one worker in threads of its own; the event loop answers health checks and status."""
+
+    def __init__(
+        self, settings: Settings, dsn: str, systems: Mapping[str, str], language: DeploymentHandle, embedding: DeploymentHandle
+    ) -> None:
+        switch_off_phone_home()
+        self._store = open_store(dsn, pool_size=settings.database.pool_size)
+        self._desk = build_desk(
+            store=self._store,
+            systems=open_systems(systems["url"], systems["secret"]),
+            embedder=RemoteEmbedder(embedding),
+            language_model=RemoteLanguageModel(language),
+            company=Path(settings.company.folder) if settings.company.folder else None,
+            head=Path(settings.models.head) if settings.models.head else None,
+            threads=settings.worker.threads,
+        )
+        self._worker = Worker(self._desk, batch_size=settings.worker.batch_size, lease_s=settings.worker.lease_s)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._worker.run, args=(self._stopping,), name="worker", daemon=True)
+        self._thread.start()
+
+    async def status(self) -> dict[str, Any]:
+        return {"ok": self._thread.is_alive() and self._worker.ready, **self._worker.status()}
+
+    async def check_health(self) -> None:
+        """Serve replaces the replica when this raises."""
+        if not self._thread.is_alive():
+            raise RuntimeError("the worker's thread ended")
+
+    def __del__(self) -> None:
+        """Finish the batch under way; its lease would bring it back anyway."""
+        stopping = getattr(self, "_stopping", None)
+        if stopping is not None:
+            stopping.set()
+            self._thread.join(timeout=20)
+
+
+Orchestrator = serve.deployment(
+    name="Orchestrator",
+    max_ongoing_requests=16,
+    health_check_period_s=2,
+    health_check_timeout_s=30,
+    graceful_shutdown_timeout_s=25,
+)(OrchestratorReplica)
