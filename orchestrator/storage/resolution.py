@@ -1,0 +1,411 @@
+"""Steps, outcomes, approvals and one-time codes. Knows the tables step, outcome, approval, one_time_code; decides nothing itself."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from orchestrator.domain.errors import BadInput, Conflict, NotFound
+from orchestrator.domain.resolution import (
+    Approval,
+    ApprovalStatus,
+    AwaitingApproval,
+    AwaitingRequester,
+    HandedOver,
+    Linked,
+    Observation,
+    Outcome,
+    Proposal,
+    Resolved,
+    StepRecord,
+    Verdict,
+)
+from orchestrator.domain.tickets import TRANSITIONS, State
+from orchestrator.ports import Claim
+from orchestrator.storage import audit, queue
+from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
+from orchestrator.storage.serialize import clean, dump, dumps, instant, load, outcome_kind
+from orchestrator.storage.tickets import activate_pending, no_such_ticket
+
+APPROVAL_LIFETIME_S = 24 * 3600.0
+SILENT_RUNG = "shadow"  # decides, does nothing, says nothing
+
+STATE_OF: Mapping[str, State] = {
+    "resolved": State.RESOLVED,
+    "linked": State.ESCALATED,
+    "awaiting_approval": State.PENDING,
+    "awaiting_requester": State.PENDING,
+    "handed_over": State.ESCALATED,
+}
+
+STEPS = "SELECT * FROM step WHERE ticket = ANY(%s) ORDER BY ticket, seq"
+INTEND = """
+    INSERT INTO step (ticket, seq, epoch, runbook, step, action, arguments, provenance, preview, owner, digest, idempotency_key, writes, verdict,
+                      intended_at)
+    SELECT n.ticket, coalesce((SELECT max(seq) FROM step WHERE step.ticket = n.ticket), 0) + row_number() OVER (PARTITION BY n.ticket ORDER BY n.place),
+        t.reopened_count, n.runbook, n.step, n.action, n.arguments::jsonb, n.provenance::jsonb, n.preview::jsonb, n.owner, n.digest, n.key, n.writes,
+        n.verdict::jsonb, n.now
+    FROM unnest(%s::bigint[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+                %s::boolean[], %s::text[], %s::timestamptz[])
+         AS n (ticket, place, runbook, step, action, arguments, provenance, preview, owner, digest, key, writes, verdict, now)
+    JOIN ticket t ON t.number = n.ticket
+    ON CONFLICT (ticket, idempotency_key) DO UPDATE SET verdict = excluded.verdict, intended_at = excluded.intended_at, epoch = excluded.epoch,
+        observation = CASE WHEN step.writes AND step.observation ->> 'status' = 'ok' THEN step.observation END,
+        observed_at = CASE WHEN step.writes AND step.observation ->> 'status' = 'ok' THEN step.observed_at END
+"""
+OBSERVE = """
+    UPDATE step SET observation = o.observation::jsonb, observed_at = o.now
+    FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[]) AS o (ticket, key, observation, now)
+    WHERE step.ticket = o.ticket AND step.idempotency_key = o.key
+    RETURNING step.ticket, step.idempotency_key, step.step, step.action, step.digest, step.writes
+"""
+EXECUTED = """
+    UPDATE approval SET status = 'executed' FROM unnest(%s::bigint[], %s::text[]) AS e (ticket, digest)
+    WHERE approval.ticket = e.ticket AND approval.digest = e.digest AND approval.status = 'approved'
+"""
+BEFORE = """
+    SELECT number, id, state, autonomy_rung, source, external_id, subject, requester_email FROM ticket
+    WHERE number = ANY(%s) ORDER BY number FOR UPDATE
+"""
+WRITE = """
+    WITH o AS (
+        SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::boolean[], %s::text[], %s::text[], %s::bigint[],
+                             %s::text[], %s::timestamptz[])
+            AS o (number, kind, body, notes, runbook, eligible, state, reason, linked_to, reply, now)
+    ), kept AS (
+        INSERT INTO outcome (ticket, kind, body, notes, runbook, eligible, at)
+        SELECT number, kind, body::jsonb, notes::jsonb, runbook, eligible, now FROM o
+        ON CONFLICT (ticket) DO UPDATE SET kind = excluded.kind, body = excluded.body, notes = excluded.notes, runbook = excluded.runbook,
+            eligible = excluded.eligible, at = excluded.at
+    ), said AS (
+        INSERT INTO message (ticket, author, body, at, by) SELECT number, 'desk', reply, now, 'cloister' FROM o WHERE reply <> '' ORDER BY number
+    )
+    UPDATE ticket SET state = o.state, state_reason = o.reason, state_by = 'cloister', outcome = o.kind, updated_at = o.now,
+        stage = CASE WHEN o.state = 'pending' THEN stage ELSE 'finished' END,
+        resolved_at = CASE WHEN o.state = 'resolved' THEN o.now END,
+        linked_to = CASE o.kind WHEN 'linked' THEN o.linked_to WHEN 'resolved' THEN ticket.linked_to END
+    FROM o WHERE ticket.number = o.number
+"""
+POST = """
+    INSERT INTO outbox (ticket, kind, payload, created_at, due_at)
+    SELECT ticket, kind, payload::jsonb, now, now
+    FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[]) WITH ORDINALITY AS p (ticket, kind, payload, now, place) ORDER BY place
+"""
+ASK_APPROVAL = """
+    INSERT INTO approval (ticket, proposal, digest, approvers, rule, reason, requested_at, expires_at)
+    SELECT ticket, proposal::jsonb, digest, approvers, rule, reason, now, expires_at
+    FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+         AS a (ticket, proposal, digest, approvers, rule, reason, now, expires_at)
+    ON CONFLICT (ticket, digest) WHERE status = 'waiting' DO NOTHING
+    RETURNING id, ticket, digest, approvers, rule, reason, expires_at, proposal
+"""
+DECIDE = """
+    UPDATE approval SET status = %s, decided_by = %s, decided_at = %s, decision_reason = %s
+    WHERE number = %s AND status = 'waiting' AND expires_at > %s RETURNING *
+"""
+EXPIRE = "UPDATE approval SET status = 'expired', decided_at = %s WHERE number = ANY(%s) AND status = 'waiting' RETURNING *"
+APPROVALS = """
+    SELECT * FROM approval WHERE (%(status)s::text IS NULL OR status = %(status)s) AND (%(before)s::bigint IS NULL OR number < %(before)s)
+    ORDER BY number DESC LIMIT %(limit)s
+"""
+ISSUE_CODE = """
+    INSERT INTO one_time_code (ticket, email, code_sha256, expires_at) SELECT number, %s, %s, %s FROM ticket WHERE number = %s
+    ON CONFLICT (ticket) DO UPDATE SET email = excluded.email, code_sha256 = excluded.code_sha256, issued_at = now(),
+        expires_at = excluded.expires_at, attempts = 0, used_at = NULL
+"""
+PROVE = """
+    UPDATE ticket SET requester = requester || '{"assurance": "proven"}', updated_at = now() WHERE number = %s
+"""
+
+
+# --- steps ---
+
+
+def steps(connection: Connection, ids: Sequence[str]) -> dict[str, list[StepRecord]]:
+    answer: dict[str, list[StepRecord]] = {ticket_id: [] for ticket_id in ids}
+    for found in rows(connection, STEPS, [tickets_of(ids)]):
+        answer[f"T-{found['ticket']}"].append(_step(found))
+    return answer
+
+
+def _step(found: Row) -> StepRecord:
+    return StepRecord(
+        seq=found["seq"],
+        step=found["step"],
+        action=found["action"],
+        arguments=found["arguments"],
+        idempotency_key=found["idempotency_key"],
+        writes=found["writes"],
+        verdict=load(Verdict, found["verdict"]),
+        observation=None if found["observation"] is None else load(Observation, found["observation"]),
+        epoch=found["epoch"],
+    )
+
+
+def save_intended(
+    connection: Connection, claims: Sequence[Claim], intents: Sequence[tuple[Proposal, Verdict]], *, now: datetime
+) -> None:
+    """Intending the same idempotency key again is one step still; an act observed as done stays so, anything else awaits its observation anew."""
+    queue.hold(connection, claims)
+    held = {claim.ticket_id for claim in claims}
+    strangers = sorted({proposal.ticket_id for proposal, _ in intents} - held)
+    if strangers:
+        raise BadInput(f"No claim was given for {', '.join(strangers)}.", hint="Intend only for claimed tickets.")
+    unique = {(proposal.ticket_id, proposal.idempotency_key): (proposal, verdict) for proposal, verdict in intents}
+    if unique:
+        table = [_intent(place, proposal, verdict, now) for place, (proposal, verdict) in enumerate(unique.values())]
+        execute(connection, INTEND, columns(table, 14))
+        audit.append(
+            connection, [(p.ticket_id, "intended", audit.CLOISTER, {"proposal": p, "verdict": v}) for p, v in unique.values()]
+        )
+
+
+def _intent(place: int, proposal: Proposal, verdict: Verdict, now: datetime) -> tuple[Any, ...]:
+    names = (proposal.runbook, proposal.step, proposal.action)
+    facts = (dumps(proposal.arguments), dumps(proposal.provenance), dumps(proposal.preview), proposal.owner)
+    keys = (proposal.digest, proposal.idempotency_key, proposal.writes)
+    return (number_of(proposal.ticket_id, "T"), place, *names, *facts, *keys, dumps(verdict), now)
+
+
+def save_observed(connection: Connection, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
+    """Raises NotFound for a step that was never intended: what is carried out must have been written down before."""
+    bodies = [dump(observation) for _, _, observation in observations]
+    table = [
+        (number_of(ticket_id, "T"), key, dumps(body), now) for (ticket_id, key, _), body in zip(observations, bodies, strict=True)
+    ]
+    if not table:
+        return
+    done = {(f"T-{found['ticket']}", found["idempotency_key"]): found for found in rows(connection, OBSERVE, columns(table, 4))}
+    missing = [(ticket_id, key) for ticket_id, key, _ in observations if (ticket_id, key) not in done]
+    if missing:
+        raise NotFound(f"No intended step of {missing[0][0]} has the key {missing[0][1]!r}.", hint="Save the intent first.")
+    ok = [
+        (number_of(t, "T"), done[t, key]["digest"])
+        for t, key, seen in observations
+        if seen.status == "ok" and done[t, key]["writes"]
+    ]
+    if ok:
+        execute(connection, EXECUTED, columns(ok, 2))
+    named = [{"step": done[t, key]["step"], "action": done[t, key]["action"], "idempotency_key": key} for t, key, _ in observations]
+    observed = [{**name, "observation": body} for name, body in zip(named, bodies, strict=True)]
+    audit.append(connection, audit.about([ticket_id for ticket_id, _, _ in observations], "observed", observed))
+
+
+# --- outcomes ---
+
+
+def save_outcomes(
+    connection: Connection, outcomes: Mapping[str, Outcome], *, notes: Mapping[str, Mapping[str, Any]], now: datetime
+) -> dict[str, str]:
+    """Four or five statements for all of them. Gives the tickets whose outcome was dropped, with the reason.
+
+    Of `notes[ticket]` these keys are read: `eligible` (bool: the type has a runbook that acts), `runbook`, `approval_lifetime_s`; all of it
+    is kept and shown. An outcome that the ticket's state no longer allows (a person closed it meanwhile) is dropped with an event of its
+    own and leaves the others alone. A ticket on the rung `shadow` gets no message and no outbox row.
+    """
+    numbers = sorted(tickets_of(outcomes))
+    queue.lock(connection, numbers)
+    before = {found["id"]: found for found in rows(connection, BEFORE, [numbers])}
+    for ticket_id in outcomes:
+        if ticket_id not in before:
+            raise no_such_ticket(ticket_id)
+    dropped = {ticket_id: reason for ticket_id, outcome in outcomes.items() if (reason := _not_allowed(before[ticket_id], outcome))}
+    kept = {ticket_id: outcomes[ticket_id] for ticket_id in before if ticket_id not in dropped}
+    log: list[audit.Event] = [
+        (t, "outcome_dropped", audit.CLOISTER, {"outcome": outcome_kind(outcomes[t]), "reason": dropped[t]}) for t in dropped
+    ]
+    if kept:
+        bodies = {ticket_id: dump(outcome) for ticket_id, outcome in kept.items()}
+        table = [_writing(before[t], outcome, bodies[t], notes.get(t, {}), now) for t, outcome in kept.items()]
+        execute(connection, WRITE, columns(table, 11))
+        _post(connection, [(before[t], outcome) for t, outcome in kept.items()], now)
+        log += _ask_approvals(connection, {t: o for t, o in kept.items() if isinstance(o, AwaitingApproval)}, notes, now)
+        for ticket_id, outcome in kept.items():
+            log += _outcome_events(ticket_id, outcome, bodies[ticket_id], notes.get(ticket_id, {}))
+    audit.append(connection, log)
+    return dropped
+
+
+def _not_allowed(ticket: Row, outcome: Outcome) -> str:
+    state, target = State(ticket["state"]), STATE_OF[outcome_kind(outcome)]
+    return "" if target is state or target in TRANSITIONS[state] else f"{ticket['id']} is {state} and cannot become {target}"
+
+
+def _writing(ticket: Row, outcome: Outcome, body: Any, notes: Mapping[str, Any], now: datetime) -> tuple[Any, ...]:
+    kind = outcome_kind(outcome)
+    linked_to = number_of(outcome.ticket_id, "T") if isinstance(outcome, Linked) else None
+    reply = "" if ticket["autonomy_rung"] == SILENT_RUNG else clean(reply_of(outcome))
+    about = (dumps(notes), notes.get("runbook"), bool(notes.get("eligible", False)))
+    return (ticket["number"], kind, dumps(body), *about, STATE_OF[kind].value, clean(reason_of(outcome)), linked_to, reply, now)
+
+
+def reply_of(outcome: Outcome) -> str:
+    """What the requester reads: the reply, or the question."""
+    return outcome.question if isinstance(outcome, AwaitingRequester) else outcome.reply
+
+
+def reason_of(outcome: Outcome) -> str:
+    """Why the ticket is in its state, for the list and the event."""
+    match outcome:
+        case Resolved():
+            return f"{outcome.resolution_code}: {outcome.verification.observed}"
+        case Linked():
+            return f"waits for {outcome.ticket_id}" + (f" in {outcome.incident_id}" if outcome.incident_id else "")
+        case AwaitingApproval():
+            return f"waits for an approval: {outcome.verdict.reason}"
+        case AwaitingRequester():
+            return f"waits for the requester: {outcome.purpose}"
+        case HandedOver():
+            return outcome.packet.why_stopped
+
+
+def _post(connection: Connection, written: Sequence[tuple[Row, Outcome]], now: datetime) -> None:
+    posts = []
+    for ticket, outcome in written:
+        if ticket["autonomy_rung"] == SILENT_RUNG:
+            continue
+        named = {"ticket_id": ticket["id"], "source": ticket["source"], "external_id": ticket["external_id"]}
+        kind = outcome_kind(outcome)
+        if reply_of(outcome):
+            said = {"to": ticket["requester_email"], "subject": ticket["subject"], "body": reply_of(outcome), "outcome": kind}
+            posts.append((ticket["number"], "reply", dumps({**named, **said}), now))
+        status = {"state": STATE_OF[kind], "outcome": kind, "reason": reason_of(outcome)}
+        posts.append((ticket["number"], "status", dumps({**named, **status}), now))
+    if posts:
+        execute(connection, POST, columns(posts, 4))
+
+
+def _outcome_events(ticket_id: str, outcome: Outcome, body: Any, notes: Mapping[str, Any]) -> list[audit.Event]:
+    whole: audit.Event = (ticket_id, "outcome", audit.CLOISTER, {"kind": outcome_kind(outcome), "outcome": body, "notes": notes})
+    if isinstance(outcome, Resolved):
+        return [(ticket_id, "verified", audit.CLOISTER, {"verification": outcome.verification}), whole]
+    return [whole]
+
+
+def _ask_approvals(
+    connection: Connection, asking: Mapping[str, AwaitingApproval], notes: Mapping[str, Mapping[str, Any]], now: datetime
+) -> list[audit.Event]:
+    """A proposal that waits already is not asked for twice."""
+    table = [_asking(ticket_id, outcome, notes.get(ticket_id, {}), now) for ticket_id, outcome in asking.items()]
+    if not table:
+        return []
+    asked = rows(connection, ASK_APPROVAL, columns(table, 8))
+    shown = ("digest", "approvers", "rule", "reason", "expires_at", "proposal")
+    return [
+        (f"T-{new['ticket']}", "approval_requested", audit.CLOISTER, {"approval": new["id"], **{name: new[name] for name in shown}})
+        for new in asked
+    ]
+
+
+def _asking(ticket_id: str, outcome: AwaitingApproval, notes: Mapping[str, Any], now: datetime) -> tuple[Any, ...]:
+    proposal, verdict = outcome.proposal, outcome.verdict
+    expires_at = now + timedelta(seconds=float(notes.get("approval_lifetime_s", APPROVAL_LIFETIME_S)))
+    who = (verdict.approvers or "approver", verdict.rule, clean(verdict.reason))
+    return (number_of(ticket_id, "T"), dumps(proposal), proposal.digest, *who, now, expires_at)
+
+
+# --- approvals ---
+
+
+def approvals_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Approval]]:
+    """Oldest first."""
+    answer: dict[str, list[Approval]] = {ticket_id: [] for ticket_id in ids}
+    for found in rows(connection, "SELECT * FROM approval WHERE ticket = ANY(%s) ORDER BY number", [tickets_of(ids)]):
+        answer[f"T-{found['ticket']}"].append(_approval(found))
+    return answer
+
+
+def approval(connection: Connection, approval_id: str) -> Approval:
+    found = row(connection, "SELECT * FROM approval WHERE number = %s", [number_of(approval_id, "A")])
+    if found is None:
+        raise NotFound(f"There is no approval {approval_id!r}.", hint="Look it up in the list of approvals.")
+    return _approval(found)
+
+
+def approvals(connection: Connection, *, status: str | None, cursor: str | None, limit: int) -> tuple[list[Approval], str | None]:
+    """Newest first."""
+    parameters = {"status": status, "before": position_of(cursor), "limit": limit + 1}
+    found = [_approval(record) for record in rows(connection, APPROVALS, parameters)]
+    return page(found, limit, lambda item: number_of(item.id, "A"))
+
+
+def decide(connection: Connection, approval_id: str, *, approve: bool, reason: str, by: str, now: datetime) -> Approval:
+    """The ticket is woken, and active again where it waited."""
+    asked = approval(connection, approval_id)
+    ticket = number_of(asked.ticket_id, "T")
+    queue.wake(connection, [ticket])
+    status = ApprovalStatus.APPROVED if approve else ApprovalStatus.REJECTED
+    decided = row(connection, DECIDE, [status.value, clean(by), now, clean(reason), number_of(approval_id, "A"), now])
+    if decided is None:
+        raise _undecidable(approval(connection, approval_id))
+    activate_pending(connection, [ticket], reason=f"{approval_id} {status} by {by}: {reason}", by=by)
+    body = {"approval": approval_id, "status": status, "digest": decided["digest"], "reason": reason}
+    audit.append(connection, [(asked.ticket_id, "approval_decided", clean(by), body)])
+    return _approval(decided)
+
+
+def _undecidable(found: Approval) -> Conflict:
+    if found.status is ApprovalStatus.WAITING:
+        return Conflict(
+            f"{found.id} expired at {instant(found.expires_at)}.", hint="The ticket asks again if it still needs the action."
+        )
+    who = f" by {found.decided_by}" if found.decided_by else ""
+    return Conflict(f"{found.id} was decided before: {found.status}{who}.", hint="Nothing was changed.")
+
+
+def expire_approvals(connection: Connection, *, now: datetime) -> int:
+    """Their tickets are woken, and active again where they waited."""
+    due = rows(connection, "SELECT number, ticket FROM approval WHERE status = 'waiting' AND expires_at <= %s", [now])
+    if not due:
+        return 0
+    queue.lock(connection, {found["ticket"] for found in due})
+    expired = rows(connection, EXPIRE, [now, sorted(found["number"] for found in due)])
+    tickets = sorted({found["ticket"] for found in expired})
+    queue.wake(connection, tickets)
+    activate_pending(connection, tickets, reason="the approval expired", by=audit.CLOISTER)
+    audit.append(
+        connection,
+        [(f"T-{e['ticket']}", "approval_expired", audit.CLOISTER, {"approval": e["id"], "digest": e["digest"]}) for e in expired],
+    )
+    return len(expired)
+
+
+def _approval(found: Row) -> Approval:
+    return Approval(
+        id=found["id"],
+        ticket_id=f"T-{found['ticket']}",
+        proposal=load(Proposal, found["proposal"]),
+        status=ApprovalStatus(found["status"]),
+        approvers=found["approvers"],
+        rule=found["rule"],
+        reason=found["reason"],
+        requested_at=found["requested_at"],
+        expires_at=found["expires_at"],
+        decided_by=found["decided_by"],
+        decided_at=found["decided_at"],
+        decision_reason=found["decision_reason"],
+    )
+
+
+# --- one-time codes ---
+
+
+def issue_code(connection: Connection, ticket_id: str, *, email: str, code_sha256: str, expires_at: datetime) -> None:
+    """A later code replaces the earlier one."""
+    if execute(connection, ISSUE_CODE, [clean(email), code_sha256, expires_at, number_of(ticket_id, "T")]) == 0:
+        raise no_such_ticket(ticket_id)
+    audit.append(connection, [(ticket_id, "code_issued", audit.CLOISTER, {"email": email, "expires_at": expires_at})])
+
+
+def live_code(connection: Connection, ticket_id: str) -> dict[str, Any] | None:
+    """The last code that was not used, expired or not: `expires_at` is a datetime, for the caller to judge by its own clock."""
+    query = "SELECT code_sha256, expires_at, attempts, email FROM one_time_code WHERE ticket = %s AND used_at IS NULL"
+    return row(connection, query, [number_of(ticket_id, "T")])
+
+
+def prove_identity(connection: Connection, ticket_id: str) -> None:
+    number = number_of(ticket_id, "T")
+    queue.lock(connection, [number])
+    if execute(connection, PROVE, [number]) == 0:
+        raise no_such_ticket(ticket_id)
+    execute(connection, "UPDATE one_time_code SET used_at = now() WHERE ticket = %s", [number])
+    audit.append(connection, [(ticket_id, "identity_proven", audit.CLOISTER, {"by": "one-time code"})])

@@ -1,0 +1,262 @@
+"""One PostgreSQL transaction as the ports describe it. Holds a connection and hands every question to the module that knows its tables."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from orchestrator.domain.errors import NotFound
+from orchestrator.domain.resolution import Approval, Handover, HandedOver, Observation, Outcome, Proposal, StepRecord, Verdict
+from orchestrator.domain.tickets import IncomingTicket, Message, State, Ticket
+from orchestrator.domain.triage import Entities, Triage
+from orchestrator.ports import Accepted, Claim, OutboxItem, Passage, Similar
+from orchestrator.storage import audit, knowledge, kpis, operations, queue, record, resolution, tickets, triage
+from orchestrator.storage.connection import Connection, tickets_of
+
+
+class PostgresTransaction:
+    """`orchestrator.ports.Transaction`. Made by `PostgresStore.transaction`, which commits or rolls back."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    # --- tickets ---
+
+    def accept(self, incoming: Sequence[IncomingTicket], *, now: datetime) -> list[Accepted]:
+        return tickets.accept(self._connection, incoming, now=now)
+
+    def tickets(self, ids: Sequence[str]) -> dict[str, Ticket]:
+        return tickets.tickets(self._connection, ids)
+
+    def ticket(self, ticket_id: str) -> Ticket:
+        return tickets.ticket(self._connection, ticket_id)
+
+    def ticket_record(self, ticket_id: str) -> dict[str, Any]:
+        return record.ticket_record(self._connection, ticket_id)
+
+    def list_tickets(
+        self,
+        *,
+        state: str | None = None,
+        category: str | None = None,
+        group: str | None = None,
+        requester: str | None = None,
+        incident: str | None = None,
+        source: str | None = None,
+        q: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        named = {"state": state, "category": category, "group": group, "requester": requester}
+        filters = {**named, "incident": incident, "source": source, "q": q}
+        return tickets.list_tickets(self._connection, filters, cursor=cursor, limit=limit)
+
+    def add_message(self, ticket_id: str, message: Message) -> None:
+        tickets.add_message(self._connection, ticket_id, message)
+
+    def set_state(self, ticket_id: str, state: State, *, reason: str, by: str = audit.CLOISTER) -> None:
+        tickets.set_state(self._connection, ticket_id, state, reason=reason, by=by)
+
+    def reopen(self, ticket_id: str, *, reason: str, by: str) -> None:
+        tickets.reopen(self._connection, ticket_id, reason=reason, by=by)
+
+    def record_feedback(self, ticket_id: str, kind: str, body: Mapping[str, Any], *, by: str) -> None:
+        tickets.record_feedback(self._connection, ticket_id, kind, body, by=by)
+
+    # --- the queue ---
+
+    def claim(self, *, worker: str, limit: int, lease_s: float) -> list[Claim]:
+        claims, worn_out = queue.claim(self._connection, worker=worker, limit=limit, lease_s=lease_s)
+        if worn_out:
+            error = "its worker stopped without a word every time"
+            self._hand_over(queue.retry(self._connection, worn_out, error=error, bury=True), now=worn_out[0].lease_until)
+        return claims
+
+    def heartbeat(self, claims: Sequence[Claim], *, lease_s: float) -> list[Claim]:
+        return queue.heartbeat(self._connection, claims, lease_s=lease_s)
+
+    def hold(self, claims: Sequence[Claim]) -> None:
+        queue.hold(self._connection, claims)
+
+    def finish(self, claims: Sequence[Claim]) -> None:
+        queue.finish(self._connection, claims)
+
+    def retry(self, claims: Sequence[Claim], *, error: str, now: datetime) -> None:
+        self._hand_over(queue.retry(self._connection, claims, error=error), now=now)
+
+    def wake(self, ticket_ids: Iterable[str]) -> None:
+        queue.wake(self._connection, tickets_of(ticket_ids))
+
+    def queue_depth(self) -> int:
+        return queue.depth(self._connection)
+
+    def _hand_over(self, given_up: Mapping[str, str], *, now: datetime) -> None:
+        """The dead letter: the ticket goes to a person, with the reason."""
+        packets = {ticket_id: HandedOver(packet=_given_up(reason), reply="") for ticket_id, reason in given_up.items()}
+        if packets:
+            resolution.save_outcomes(self._connection, packets, notes={}, now=now)
+
+    # --- triage ---
+
+    def save_triage(self, triages: Mapping[str, Triage], *, now: datetime) -> None:
+        triage.save_triage(self._connection, triages, now=now)
+
+    def triage(self, ticket_id: str) -> Triage | None:
+        return triage.triages(self._connection, [ticket_id]).get(ticket_id)
+
+    def triages(self, ids: Sequence[str]) -> dict[str, Triage]:
+        return triage.triages(self._connection, ids)
+
+    def save_embeddings(self, model: str, rows: Sequence[tuple[str, np.ndarray, Entities]]) -> None:
+        triage.save_embeddings(self._connection, model, rows)
+
+    def embeddings(self, model: str, ids: Sequence[str]) -> dict[str, np.ndarray]:
+        return triage.embeddings(self._connection, model, ids)
+
+    def linking_lock(self) -> None:
+        triage.linking_lock(self._connection)
+
+    def similar(self, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int) -> dict[str, list[Similar]]:
+        return triage.similar(self._connection, model, ids, window_s=window_s, at_least=at_least, limit=limit)
+
+    def contacts(self, emails: Sequence[str], *, since: datetime) -> dict[str, list[dict[str, Any]]]:
+        return tickets.contacts(self._connection, emails, since=since)
+
+    def open_load(self) -> dict[str, int]:
+        return tickets.open_load(self._connection)
+
+    # --- incidents ---
+
+    def join_incident(self, ticket_id: str, to_ticket_id: str, *, title: str, now: datetime) -> str:
+        return triage.join_incident(self._connection, ticket_id, to_ticket_id, title=title, now=now)
+
+    def split_incident(self, incident_id: str, ticket_ids: Sequence[str], *, reason: str, by: str) -> None:
+        triage.split_incident(self._connection, incident_id, ticket_ids, reason=reason, by=by)
+
+    def incident(self, incident_id: str) -> dict[str, Any]:
+        return triage.incident(self._connection, incident_id)
+
+    def incidents(self, *, cursor: str | None = None, limit: int = 50) -> tuple[list[dict[str, Any]], str | None]:
+        return triage.incidents(self._connection, cursor=cursor, limit=limit)
+
+    def incident_of(self, ticket_id: str) -> str | None:
+        return triage.incident_of(self._connection, ticket_id)
+
+    def linked_to(self, ticket_id: str) -> list[str]:
+        return triage.linked_to(self._connection, ticket_id)
+
+    # --- resolution ---
+
+    def steps(self, ids: Sequence[str]) -> dict[str, list[StepRecord]]:
+        return resolution.steps(self._connection, ids)
+
+    def save_intended(self, claims: Sequence[Claim], intents: Sequence[tuple[Proposal, Verdict]], *, now: datetime) -> None:
+        resolution.save_intended(self._connection, claims, intents, now=now)
+
+    def save_observed(self, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
+        resolution.save_observed(self._connection, observations, now=now)
+
+    def save_outcomes(self, outcomes: Mapping[str, Outcome], *, notes: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
+        resolution.save_outcomes(self._connection, outcomes, notes=notes, now=now)
+
+    # --- approvals and one-time codes ---
+
+    def approvals_of(self, ids: Sequence[str]) -> dict[str, list[Approval]]:
+        return resolution.approvals_of(self._connection, ids)
+
+    def approval(self, approval_id: str) -> Approval:
+        return resolution.approval(self._connection, approval_id)
+
+    def approvals(
+        self, *, status: str | None = None, cursor: str | None = None, limit: int = 50
+    ) -> tuple[list[Approval], str | None]:
+        return resolution.approvals(self._connection, status=status, cursor=cursor, limit=limit)
+
+    def decide(self, approval_id: str, *, approve: bool, reason: str, by: str, now: datetime) -> Approval:
+        return resolution.decide(self._connection, approval_id, approve=approve, reason=reason, by=by, now=now)
+
+    def expire_approvals(self, *, now: datetime) -> int:
+        return resolution.expire_approvals(self._connection, now=now)
+
+    def issue_code(self, ticket_id: str, *, email: str, code_sha256: str, expires_at: datetime) -> None:
+        resolution.issue_code(self._connection, ticket_id, email=email, code_sha256=code_sha256, expires_at=expires_at)
+
+    def live_code(self, ticket_id: str) -> dict[str, Any] | None:
+        return resolution.live_code(self._connection, ticket_id)
+
+    def prove_identity(self, ticket_id: str) -> None:
+        resolution.prove_identity(self._connection, ticket_id)
+
+    # --- knowledge ---
+
+    def put_document(self, document: Mapping[str, Any], passages: Sequence[tuple[str, str, np.ndarray]], *, model: str) -> None:
+        knowledge.put_document(self._connection, document, passages, model=model)
+
+    def document_digests(self) -> dict[str, str]:
+        return knowledge.document_digests(self._connection)
+
+    def search_knowledge(
+        self, model: str, vector: np.ndarray, words: str, *, limit: int, audience: str = "requester"
+    ) -> list[Passage]:
+        return knowledge.search(self._connection, model, vector, words, limit=limit, audience=audience)
+
+    # --- outbox, audit, switches, keys, adapters ---
+
+    def enqueue(self, ticket_id: str, kind: str, payload: Mapping[str, Any], *, now: datetime) -> None:
+        operations.enqueue(self._connection, ticket_id, kind, payload, now=now)
+
+    def outbox_due(self, *, limit: int, now: datetime) -> list[OutboxItem]:
+        return operations.outbox_due(self._connection, limit=limit, now=now)
+
+    def outbox_sent(self, ids: Sequence[int], *, now: datetime) -> None:
+        operations.outbox_sent(self._connection, ids, now=now)
+
+    def outbox_failed(self, item_id: int, *, error: str, now: datetime) -> None:
+        operations.outbox_failed(self._connection, item_id, error=error, now=now)
+
+    def audit(self, events: Sequence[tuple[str | None, str, str, Mapping[str, Any]]]) -> None:
+        audit.append(self._connection, events)
+
+    def events(
+        self, *, ticket_id: str | None, cursor: str | None = None, limit: int = 100
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        return audit.events(self._connection, ticket_id=ticket_id, cursor=cursor, limit=limit)
+
+    def verify_chain(self) -> dict[str, Any]:
+        return audit.verify_chain(self._connection)
+
+    def kill_switch(self) -> dict[str, Any]:
+        return operations.kill_switch(self._connection)
+
+    def set_kill_switch(self, *, stopped: bool, reason: str, by: str) -> None:
+        operations.set_kill_switch(self._connection, stopped=stopped, reason=reason, by=by)
+
+    def key_by_sha256(self, sha256: str) -> dict[str, Any] | None:
+        return operations.key_by_sha256(self._connection, sha256)
+
+    def add_key(self, *, name: str, role: str, kind: str, sha256: str) -> None:
+        operations.add_key(self._connection, name=name, role=role, kind=kind, sha256=sha256)
+
+    def idempotent(self, key: str, *, route: str, body_sha256: str) -> dict[str, Any] | None:
+        return operations.idempotent(self._connection, key, route=route, body_sha256=body_sha256)
+
+    def remember(self, key: str, *, route: str, body_sha256: str, status: int, body: Mapping[str, Any]) -> None:
+        operations.remember(self._connection, key, route=route, body_sha256=body_sha256, status=status, body=body)
+
+    def desired_adapters(self) -> list[dict[str, Any]]:
+        return operations.desired_adapters(self._connection)
+
+    def set_adapter(self, alias: str, name: str, *, path: str | None = None) -> None:
+        operations.set_adapter(self._connection, alias, name, path=path)
+
+    def kpis(self) -> dict[str, Any]:
+        return kpis.kpis(self._connection)
+
+
+def _given_up(reason: str) -> Handover:
+    return Handover(
+        summary="The desk could not finish this ticket on its own.",
+        why_stopped=reason,
+        suggested_next_action="Look at the steps taken so far, then finish the ticket by hand or reopen it.",
+    )

@@ -1,0 +1,246 @@
+"""What triage found out, vectors, similar tickets and incidents. Knows the tables triage, embedding, incident, incident_member."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from orchestrator.domain.errors import BadInput, NotFound
+from orchestrator.domain.tickets import State
+from orchestrator.domain.triage import Entities, Triage
+from orchestrator.ports import Similar
+from orchestrator.storage import audit, queue
+from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
+from orchestrator.storage.serialize import clean, dump, dumps, instant, load
+
+SAVE = """
+    WITH found AS (
+        SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::float8[], %s::boolean[], %s::smallint[], %s::text[], %s::text[], %s::timestamptz[])
+            AS f (number, body, category, confidence, abstained, priority, assignment_group, assignee, now)
+    ), queued AS (
+        UPDATE job SET priority = found.priority FROM found WHERE job.ticket = found.number AND job.priority <> found.priority
+    ), kept AS (
+        INSERT INTO triage (ticket, body, triaged_at) SELECT number, body::jsonb, now FROM found
+        ON CONFLICT (ticket) DO UPDATE SET body = excluded.body, triaged_at = excluded.triaged_at
+    )
+    UPDATE ticket SET category = found.category, confidence = found.confidence, abstained = found.abstained, priority = found.priority,
+        assignment_group = found.assignment_group, assignee = found.assignee, stage = 'triaged', updated_at = found.now
+    FROM found WHERE ticket.number = found.number
+"""
+EMBED = """
+    INSERT INTO embedding (ticket, model, created_at, vector, entities)
+    SELECT number, %s, created_at, %s, %s::jsonb FROM ticket WHERE number = %s
+    ON CONFLICT (ticket, model) DO UPDATE SET vector = excluded.vector, entities = excluded.entities
+"""
+SIMILAR = """
+    SELECT n.ticket AS asked, c.cosine, c.entities, t.id, t.subject, t.description, t.requester_email, t.category, t.created_at, t.state,
+           i.id AS incident_id
+    FROM (SELECT ticket, created_at, vector FROM embedding WHERE model = %(model)s AND ticket = ANY(%(tickets)s)) AS n
+    CROSS JOIN LATERAL (
+        SELECT o.ticket, -(o.vector <#> n.vector) AS cosine, o.entities
+        FROM embedding o
+        WHERE o.model = %(model)s AND o.created_at >= n.created_at - make_interval(secs => %(window_s)s)
+          AND (o.created_at, o.ticket) < (n.created_at, n.ticket)
+          AND (o.vector <#> n.vector) <= -%(at_least)s::float8
+          AND o.ticket <> ALL (ARRAY(  -- a person took this ticket out of an incident: it is not offered that incident again
+              SELECT others.ticket FROM incident_member here JOIN incident_member others USING (incident)
+              WHERE here.ticket = n.ticket AND here.left_at IS NOT NULL AND others.left_at IS NULL))
+        ORDER BY o.vector <#> n.vector, o.created_at, o.ticket LIMIT %(limit)s
+    ) AS c
+    JOIN ticket t ON t.number = c.ticket
+    LEFT JOIN incident_member m ON m.ticket = t.number AND m.left_at IS NULL LEFT JOIN incident i ON i.number = m.incident
+    ORDER BY n.ticket, c.cosine DESC, t.created_at, t.number
+"""
+LINKING_LOCK = 0x6C696E6B696E67  # "linking"
+INCIDENTS = """
+    SELECT i.*, t.state AS lead_state, t.priority AS lead_priority, t.assignment_group, t.category,
+        (SELECT count(*) FROM incident_member m WHERE m.incident = i.number AND m.left_at IS NULL) AS members
+    FROM incident i JOIN ticket t ON t.number = i.lead
+    WHERE (%(number)s::bigint IS NULL OR i.number = %(number)s) AND (%(before)s::bigint IS NULL OR i.number < %(before)s)
+    ORDER BY i.number DESC LIMIT %(limit)s
+"""
+MEMBERS = """
+    SELECT t.id, t.subject, t.state, t.requester_email, t.created_at, m.joined_at, m.left_at, m.left_reason, m.left_by, g.body -> 'link' AS link
+    FROM incident_member m JOIN ticket t ON t.number = m.ticket LEFT JOIN triage g ON g.ticket = t.number
+    WHERE m.incident = %s ORDER BY t.number
+"""
+LINKED_TO = """
+    SELECT t.id FROM ticket t WHERE t.state = 'escalated' AND t.outcome = 'linked' AND t.number <> %(number)s
+      AND (t.linked_to = %(number)s OR t.number IN (
+          SELECT m.ticket FROM incident i JOIN incident_member m ON m.incident = i.number WHERE i.lead = %(number)s AND m.left_at IS NULL))
+    ORDER BY t.number
+"""
+LEAVE = """
+    UPDATE incident_member SET left_at = now(), left_reason = %s, left_by = %s
+    WHERE incident = %s AND ticket = ANY(%s) AND left_at IS NULL RETURNING ticket
+"""
+NEXT_LEAD = """
+    UPDATE incident SET lead = (SELECT min(ticket) FROM incident_member WHERE incident = incident.number AND left_at IS NULL)
+    WHERE number = %s AND lead = ANY(%s) AND EXISTS (SELECT FROM incident_member WHERE incident = incident.number AND left_at IS NULL)
+    RETURNING lead
+"""
+BACK_TO_WORK = """
+    UPDATE ticket SET state = 'active', linked_to = NULL, state_reason = %s, state_by = %s, updated_at = now()
+    WHERE number = ANY(%s) AND state = 'escalated' AND outcome = 'linked'
+"""
+
+
+# --- triage ---
+
+
+def save_triage(connection: Connection, triages: Mapping[str, Triage], *, now: datetime) -> None:
+    """Row, job priority, ticket columns and event *triaged* of all of them in two statements."""
+    ordered = sorted(triages.items(), key=lambda item: number_of(item[0], "T"))
+    bodies = [dump(triage) for _, triage in ordered]
+    table = [
+        _triaged(number_of(ticket_id, "T"), triage, body, now) for (ticket_id, triage), body in zip(ordered, bodies, strict=True)
+    ]
+    if table:
+        execute(connection, SAVE, columns(table, 9))
+        audit.append(connection, audit.about([ticket_id for ticket_id, _ in ordered], "triaged", bodies))
+
+
+def _triaged(number: int, triage: Triage, body: Mapping[str, Any], now: datetime) -> tuple[Any, ...]:
+    found, level, assigned = triage.classification, int(triage.priority.level), triage.assignment
+    confidence = float(found.confidence)
+    return (
+        number,
+        dumps(body),
+        clean(found.category),
+        confidence,
+        bool(found.abstained),
+        level,
+        clean(assigned.group),
+        assigned.assignee,
+        now,
+    )
+
+
+def triages(connection: Connection, ids: Sequence[str]) -> dict[str, Triage]:
+    found = rows(connection, "SELECT ticket, body FROM triage WHERE ticket = ANY(%s)", [tickets_of(ids)])
+    return {f"T-{record['ticket']}": load(Triage, record["body"]) for record in found}
+
+
+# --- vectors ---
+
+
+def save_embeddings(connection: Connection, model: str, entries: Sequence[tuple[str, np.ndarray, Entities]]) -> None:
+    """Vectors are brought to unit length, so that the inner product is the cosine. Sent in one go (pipelined)."""
+    table = [(model, unit(vector), dumps(entities), number_of(ticket_id, "T")) for ticket_id, vector, entities in entries]
+    with connection.cursor() as cursor:
+        cursor.executemany(EMBED, table)
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    values = np.asarray(vector, dtype=np.float32)
+    length = float(np.linalg.norm(values))
+    if not np.isfinite(length) or length == 0.0:
+        raise BadInput(f"A vector of length {length} has no direction.", hint="Is the embedder working?")
+    return values / np.float32(length)
+
+
+def embeddings(connection: Connection, model: str, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    found = rows(connection, "SELECT ticket, vector FROM embedding WHERE model = %s AND ticket = ANY(%s)", [model, tickets_of(ids)])
+    return {f"T-{record['ticket']}": np.asarray(record["vector"], dtype=np.float32) for record in found}
+
+
+def linking_lock(connection: Connection) -> None:
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [LINKING_LOCK])
+
+
+def similar(
+    connection: Connection, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int
+) -> dict[str, list[Similar]]:
+    """Exact: every vector of the window is compared. Tickets that have no vector of this model get an empty list."""
+    parameters = {"model": model, "tickets": tickets_of(ids), "window_s": window_s, "at_least": at_least, "limit": limit}
+    answer: dict[str, list[Similar]] = {ticket_id: [] for ticket_id in ids}
+    for found in rows(connection, SIMILAR, parameters):
+        answer[f"T-{found['asked']}"].append(_similar(found))
+    return answer
+
+
+def _similar(found: Row) -> Similar:
+    return Similar(
+        ticket_id=found["id"],
+        cosine=float(found["cosine"]),
+        subject=found["subject"],
+        description=found["description"],
+        requester_email=found["requester_email"],
+        category=found["category"],
+        entities=load(Entities, found["entities"]),
+        incident_id=found["incident_id"],
+        created_at=found["created_at"],
+        state=State(found["state"]),
+    )
+
+
+# --- incidents ---
+
+
+def join_incident(connection: Connection, ticket_id: str, to_ticket_id: str, *, title: str, now: datetime) -> str:
+    """Joining again gives the incident that the ticket is in already."""
+    if ticket_id == to_ticket_id:
+        raise BadInput(f"{ticket_id} cannot be linked to itself.")
+    asked = [number_of(ticket_id, "T"), number_of(to_ticket_id, "T"), clean(title), now]
+    found = row(connection, "SELECT incident_join(%s, %s, %s, %s) AS number", asked)
+    assert found is not None  # a function call gives one row
+    return f"INC-{found['number']}"
+
+
+def split_incident(connection: Connection, incident_id: str, ticket_ids: Sequence[str], *, reason: str, by: str) -> None:
+    """These tickets leave, go back to work on their own, and are not offered this incident again. A leaving lead is succeeded by the oldest."""
+    number, numbers = number_of(incident_id, "INC"), sorted(tickets_of(ticket_ids))
+    queue.wake(connection, numbers)
+    left = {found["ticket"] for found in rows(connection, LEAVE, [clean(reason), clean(by), number, numbers])}
+    missing = [f"T-{ticket}" for ticket in numbers if ticket not in left]
+    if missing:
+        raise NotFound(f"{', '.join(missing)} is not in {incident_id}.", hint="Look at the incident's members.")
+    execute(connection, NEXT_LEAD, [number, numbers])
+    execute(connection, BACK_TO_WORK, [clean(f"taken out of {incident_id}: {reason}"), clean(by), numbers])
+    body = {"incident": incident_id, "reason": reason}
+    audit.append(
+        connection, audit.about([f"T-{ticket}" for ticket in numbers], "incident_left", [body] * len(numbers), actor=clean(by))
+    )
+
+
+def incident(connection: Connection, incident_id: str) -> dict[str, Any]:
+    number = number_of(incident_id, "INC")
+    found = row(connection, INCIDENTS, {"number": number, "before": None, "limit": 1})
+    if found is None:
+        raise NotFound(f"There is no incident {incident_id!r}.", hint="Look it up in the list of incidents.")
+    return {**_incident(found), "tickets": [_member(member) for member in rows(connection, MEMBERS, [number])]}
+
+
+def incidents(connection: Connection, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    parameters = {"number": None, "before": position_of(cursor), "limit": limit + 1}
+    found = [_incident(record) for record in rows(connection, INCIDENTS, parameters)]
+    return page(found, limit, lambda item: number_of(item["id"], "INC"))
+
+
+def incident_of(connection: Connection, ticket_id: str) -> str | None:
+    found = row(
+        connection, "SELECT incident FROM incident_member WHERE ticket = %s AND left_at IS NULL", [number_of(ticket_id, "T")]
+    )
+    return None if found is None else f"INC-{found['incident']}"
+
+
+def linked_to(connection: Connection, ticket_id: str) -> list[str]:
+    return [found["id"] for found in rows(connection, LINKED_TO, {"number": number_of(ticket_id, "T")})]
+
+
+def _incident(found: Row) -> dict[str, Any]:
+    status = "resolved" if found["lead_state"] in ("resolved", "closed") else "open"
+    lead = {"lead": f"T-{found['lead']}", "lead_state": found["lead_state"], "priority": found["lead_priority"]}
+    shown = {"id": found["id"], "title": found["title"], "status": status, **lead}
+    return {
+        **shown,
+        "group": found["assignment_group"],
+        "category": found["category"],
+        "members": found["members"],
+        "opened_at": instant(found["opened_at"]),
+    }
+
+
+def _member(found: Row) -> dict[str, Any]:
+    return {name: instant(value) if isinstance(value, datetime) else value for name, value in found.items()}
