@@ -1,18 +1,22 @@
 """Which LoRA adapters this replica serves, under which aliases. Knows names and numbers; knows no engine and loads nothing.
 
-A name carries the digest of its bytes (`triage@sha256-...`), because vLLM keys its prefix cache by name: the same name never stands for
-other bytes. Aliases (`live`, `canary`, `shadow`) are resolved here and never reach the engine. Numbers are the engine's handle to an
-adapter; each is used once in the life of a replica.
+A name carries the digest of its bytes (`triage@sha256-...`), because vLLM keys its prefix cache by name: the same name never
+stands for other bytes. Aliases (`live`, `canary`, `shadow`) are resolved here and never reach the engine. Numbers are the engine's
+handle to an adapter; each is used once in the life of a replica.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import models.manifest
 from orchestrator.domain.errors import AdapterMissing, BadInput, Conflict
+
+Verify = Callable[[str, Path], None]
+"""(name, folder): raises BadInput when the folder's bytes are not what the name or its manifest says."""
 
 CONTENT_ADDRESSED = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}@sha256-[0-9a-f]{12,64}")
 ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -45,6 +49,21 @@ def check_name(name: str) -> None:
         )
 
 
+def verify_manifest(name: str, folder: Path, *, base: Path | None = None) -> None:
+    """Every file of a model against its manifest; an adapter must have been trained on `base`. Raises BadInput."""
+    try:
+        manifest = models.manifest.verify(folder, expect=name if "@" in name else None)
+        trained_on = models.manifest.read(base).full_name if base and manifest.kind is models.manifest.Kind.ADAPTER else None
+    except (models.manifest.ModelRefused, OSError) as error:
+        raise BadInput(f"The model {name} is refused: {error}") from error
+    if manifest.name != name.partition("@")[0]:
+        raise BadInput(f"The folder {folder} holds {manifest.name}, not {name}.", hint="Mend the name or the path.")
+    if trained_on and manifest.base != trained_on:
+        raise BadInput(
+            f"The adapter {name} was trained on {manifest.base}, the base here is {trained_on}.", hint="Train it again on it."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServedAdapter:
     name: str
@@ -53,7 +72,7 @@ class ServedAdapter:
 
 
 class AdapterTable:
-    """The adapters that the engine holds and has pinned. Nothing is in here before that, so nothing else can be asked of the engine."""
+    """The adapters that the engine holds and has pinned. Nothing is in here before that, so nothing else is asked of the engine."""
 
     def __init__(self, *, base: str, limit: int) -> None:
         self.base = base

@@ -1,28 +1,26 @@
-"""vLLM in this process: scores closed choices, generates text, holds LoRA adapters. Knows prompts and models; nothing of tickets or Ray.
+"""vLLM in this process: scores closed choices, generates text, holds LoRA adapters. Knows prompts and models; no tickets, no Ray.
 
 No route of vLLM's own HTTP server exists. What a caller may set is bounded here (`GenerationParams`): no templates, schemas, media,
-log-probabilities or stop conditions without limits ever reach vLLM, because a request can spoil its neighbors in the batch or end the engine.
+log-probabilities or unlimited stop conditions ever reach vLLM, because one request can spoil its neighbors or end the engine.
 """
 
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.domain.errors import AdapterMissing, BadInput, Busy, CloisterError, ConfigurationError, ModelUnavailable
+from orchestrator.domain.errors import BadInput, Busy, CloisterError, ConfigurationError, ModelUnavailable
 from orchestrator.ports import ScoreRequest, ScoreResult
-from serving.adapters import AdapterTable, DesiredAdapter, ServedAdapter
+from serving.adapters import AdapterTable, DesiredAdapter, ServedAdapter, Verify, verify_manifest
 from serving.platform import Capability, capability, phone_home_problems, switch_off_phone_home
 
 T = TypeVar("T")
-Verify = Callable[[str, Path], None]
-"""(name, folder): raises a CloisterError when the folder's bytes are not what the name or its manifest says."""
-
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts as max_lora_rank
 MAX_OPTIONS = 64
@@ -143,8 +141,10 @@ class Engine:
     # --- life -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    async def start(cls, config: EngineConfig, *, verify: Verify) -> "Engine":
+    async def start(cls, config: EngineConfig, *, verify: Verify | None = None) -> "Engine":
         """Verify the base, start vLLM, prove that our plugin is at work in it, warm up. Takes 20-30 s on two cores.
+
+        `verify` checks every model before it is loaded, the base and each adapter; by default against the models' manifests.
 
         Raises ConfigurationError with every problem found, or what `verify` raises.
         """
@@ -152,6 +152,7 @@ class Engine:
         problems = config.problems() + phone_home_problems()
         if problems:
             raise ConfigurationError(" ".join(problems))
+        verify = verify or partial(verify_manifest, base=config.path)
         verify(config.name, config.path)
         machine = capability()
         engine = cls(config, _start_vllm(config, machine), machine=machine, verify=verify)
@@ -176,7 +177,7 @@ class Engine:
         if self._machine.device == "cpu" and list(self.probe["lora"]) != ["GroupedPunicaWrapper"]:
             raise ConfigurationError(
                 f"vLLM runs its own CPU LoRA operations ({self.probe['lora']}), which answer base requests with an adapter.",
-                hint="Install the distribution so that its vllm.general_plugins entry point is found, and do not restrict VLLM_PLUGINS.",
+                hint="Install the distribution, so that its vllm.general_plugins entry point is found; leave VLLM_PLUGINS unset.",
             )
 
     async def _warm_up(self) -> None:
@@ -240,7 +241,9 @@ class Engine:
             option_ids = [self._ids_of(request.options) for request in requests]
             prompts = await self._tokenize([request.prompt for request in requests])
             lora = _lora_request(adapter)
-            rows = await _all(self._score_one(ids, options, lora) for ids, options in zip(prompts, option_ids, strict=True))
+            rows: list[tuple[float, ...]] = await _all(
+                self._score_one(ids, options, lora) for ids, options in zip(prompts, option_ids, strict=True)
+            )
         return [ScoreResult(logprobs=row, model=self._name(adapter)) for row in rows]
 
     async def _score_one(self, ids: list[int], option_ids: list[int], lora: Any) -> tuple[float, ...]:
@@ -249,11 +252,8 @@ class Engine:
         params = SamplingParams(
             max_tokens=1, temperature=0, logprob_token_ids=option_ids, detokenize=False, output_kind=_final_only()
         )
-        output = None
-        async for output in self._stream(self._cut(ids), params, lora):
-            pass
-        assert output is not None  # `_stream` raises rather than end without an output
-        found = output.outputs[0].logprobs[0]
+        outputs = [output async for output in self._stream(self._cut(ids), params, lora)]
+        found = outputs[-1].outputs[0].logprobs[0]
         return tuple(found[token].logprob for token in option_ids)
 
     def _ids_of(self, options: tuple[str, ...]) -> list[int]:
@@ -391,7 +391,7 @@ class Engine:
         if self._in_flight + count > self.config.max_in_flight:
             self.counters.refused_busy += count
             raise Busy(
-                f"{self._in_flight} requests are in the engine already; {count} more would pass the limit of {self.config.max_in_flight}.",
+                f"{self._in_flight} requests are in the engine; {count} more would pass the limit of {self.config.max_in_flight}.",
                 retry_after_s=2,
             )
         if not self._in_flight:
@@ -414,9 +414,9 @@ class Engine:
     # --- adapters ---------------------------------------------------------------------------------------------------
 
     async def add_adapter(self, name: str, path: Path) -> None:
-        """Verify, load, pin, try out; only then may requests go to it. Adding what is served from there already does nothing.
+        """Verify, load, pin; only then may requests go to it. Adding what is served from there already does nothing.
 
-        Raises Conflict (another path under this name, no place left), BadInput (not the bytes that the name says, or vLLM cannot load it).
+        Raises Conflict (another path under this name, no place left), BadInput (not the bytes that the name says, or not loadable).
         """
         async with self._changing_adapters:
             adapter = self.adapters.propose(name, path)
@@ -454,7 +454,7 @@ class Engine:
     async def reconcile(self, desired: Sequence[DesiredAdapter]) -> list[str]:
         """Serve exactly these adapters under exactly these aliases, as far as possible; gives what went wrong, as sentences.
 
-        An alias whose new adapter cannot be loaded keeps pointing to what it had: the status shows it, and nothing is answered by the base.
+        An alias whose new adapter cannot be loaded keeps pointing to what it had; the status shows it.
         """
         wanted = {adapter.name for adapter in desired}
         await self._remove_all_but(wanted | set(self.adapters.aliases.values()))
@@ -549,22 +549,10 @@ def _final_only() -> Any:
     return RequestOutputKind.FINAL_ONLY
 
 
-async def _all(work: Iterator[Awaitable[T]] | Any) -> list[T]:
+async def _all(work: Iterable[Awaitable[T]]) -> list[T]:
     """Gather; on a failure the others end first, then the first error is raised."""
-    results = await asyncio.gather(*work, return_exceptions=True)
+    results: list[Any] = await asyncio.gather(*work, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return list(results)
-
-
-__all__ = [
-    "AdapterMissing",
-    "Completion",
-    "Engine",
-    "EngineConfig",
-    "GenerationParams",
-    "Piece",
-    "Verify",
-    "vllm_arguments",
-]
+    return results

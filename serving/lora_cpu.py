@@ -1,7 +1,7 @@
 """LoRA on the CPU: one matrix product per adapter present in the batch. Knows vLLM's punica interface; knows nothing of requests.
 
-vLLM's own CPU operations gather a copy of the adapter's weights for every token, and index them by adapter slot, so that the slot -1
-of a base token reads the *last* adapter. Here the rows of one adapter are multiplied together and the rows of the base are not touched.
+vLLM's own CPU operations gather a copy of the adapter's weights for every token, and index them by adapter slot, so that the slot
+-1 of a base token reads the *last* adapter. Here the rows of one adapter are multiplied together and the base's are not touched.
 Imported in the engine's worker processes only (it needs vLLM).
 """
 
@@ -15,7 +15,7 @@ Groups = list[tuple[int, Rows]]
 
 
 def group_rows(slots: torch.Tensor) -> Groups:
-    """The rows of each adapter slot that occurs: a slice where they lie together, their positions otherwise. Slot -1 is left out."""
+    """The rows of each adapter slot that occurs: a slice where they lie together, their positions otherwise. -1 is left out."""
     groups: Groups = []
     for slot in torch.unique(slots).tolist():
         if slot < 0:

@@ -1,6 +1,7 @@
 """What this machine can do and what its libraries must not do. Knows CPU features and environment switches; knows no model.
 
-Nothing is set at import: a process calls `switch_off_phone_home` before it imports a heavy library, and `phone_home_problems` to prove it.
+Nothing is set at import: a process calls `switch_off_phone_home` before it imports a heavy library; then `phone_home_problems` is
+empty.
 """
 
 import os

@@ -26,7 +26,7 @@ def register() -> None:
     if current_platform.is_cpu():
         _init_amx()
         _do_not_compile()
-        type(current_platform).get_punica_wrapper = classmethod(lambda cls: PUNICA_WRAPPER)
+        type(current_platform).get_punica_wrapper = classmethod(lambda cls: PUNICA_WRAPPER)  # type: ignore[assignment,method-assign]
 
 
 def _init_amx() -> None:

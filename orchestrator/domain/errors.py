@@ -1,5 +1,7 @@
 """Errors by whose matter they are: the caller's, the model's, the world's, ours. Each says what, with which value, and what to do."""
 
+from typing import Any
+
 
 class CloisterError(Exception):
     """Base of every error that we raise on purpose. `hint` says what to do about it."""
@@ -8,9 +10,20 @@ class CloisterError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled whole, keyword-only arguments too: errors travel between processes."""
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message} {self.hint}".strip()
+
+
+def _rebuild(kind: type[CloisterError], args: tuple[Any, ...], fields: dict[str, Any]) -> CloisterError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class CallerError(CloisterError):

@@ -1,4 +1,4 @@
-"""Builds a random Qwen3-shaped model and random LoRA adapters in a folder. Knows nothing of training; means nothing, but goes the whole way."""
+"""Builds a random Qwen3-shaped model and random LoRA adapters in a folder. Knows nothing of training; its answers mean nothing."""
 
 import hashlib
 import json
