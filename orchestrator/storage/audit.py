@@ -16,7 +16,7 @@ GENESIS = bytes(32)
 
 Event = tuple[str | None, str, str, Mapping[str, Any]]  # ticket id, kind, actor, body
 
-APPEND = "SELECT audit_append(%s::text[], %s::text[], %s::text[], %s::text[])"
+APPEND = "SELECT audit_append(%b::text[], %b::text[], %b::text[], %b::text[])"
 CHAIN_NOW = "SET CONSTRAINTS event_draft_chained IMMEDIATE"
 EVENTS = """
     SELECT seq, at, ticket, kind, actor, body, hash FROM event

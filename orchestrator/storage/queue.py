@@ -1,6 +1,7 @@
 """The queue: claims, leases, fencing, backing off, waking. Knows the table job, and the database's clock alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from orchestrator.domain.errors import FencedOut
 from orchestrator.ports import Claim
@@ -128,7 +129,7 @@ def _tokens(claims: Sequence[Claim]) -> list[list[int]]:
     return columns([(number_of(c.ticket_id, "T"), c.token) for c in claims], 2)
 
 
-def _claim(job: Mapping[str, object]) -> Claim:
+def _claim(job: Mapping[str, Any]) -> Claim:
     return Claim(ticket_id=f"T-{job['ticket']}", token=job["token"], lease_until=job["lease_until"], attempts=job["attempts"])
 
 

@@ -44,8 +44,8 @@ INTEND = """
     SELECT n.ticket, coalesce((SELECT max(seq) FROM step WHERE step.ticket = n.ticket), 0) + row_number() OVER (PARTITION BY n.ticket ORDER BY n.place),
         t.reopened_count, n.runbook, n.step, n.action, n.arguments::jsonb, n.provenance::jsonb, n.preview::jsonb, n.owner, n.digest, n.key, n.writes,
         n.verdict::jsonb, n.now
-    FROM unnest(%s::bigint[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                %s::boolean[], %s::text[], %s::timestamptz[])
+    FROM unnest(%s::bigint[], %s::int[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
+                %s::boolean[], %b::text[], %s::timestamptz[])
          AS n (ticket, place, runbook, step, action, arguments, provenance, preview, owner, digest, key, writes, verdict, now)
     JOIN ticket t ON t.number = n.ticket
     ON CONFLICT (ticket, idempotency_key) DO UPDATE SET verdict = excluded.verdict, intended_at = excluded.intended_at, epoch = excluded.epoch,
@@ -54,12 +54,12 @@ INTEND = """
 """
 OBSERVE = """
     UPDATE step SET observation = o.observation::jsonb, observed_at = o.now
-    FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[]) AS o (ticket, key, observation, now)
+    FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::timestamptz[]) AS o (ticket, key, observation, now)
     WHERE step.ticket = o.ticket AND step.idempotency_key = o.key
     RETURNING step.ticket, step.idempotency_key, step.step, step.action, step.digest, step.writes
 """
 EXECUTED = """
-    UPDATE approval SET status = 'executed' FROM unnest(%s::bigint[], %s::text[]) AS e (ticket, digest)
+    UPDATE approval SET status = 'executed' FROM unnest(%s::bigint[], %b::text[]) AS e (ticket, digest)
     WHERE approval.ticket = e.ticket AND approval.digest = e.digest AND approval.status = 'approved'
 """
 BEFORE = """
@@ -68,8 +68,8 @@ BEFORE = """
 """
 WRITE = """
     WITH o AS (
-        SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::boolean[], %s::text[], %s::text[], %s::bigint[],
-                             %s::text[], %s::timestamptz[])
+        SELECT * FROM unnest(%s::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %s::boolean[], %b::text[], %b::text[], %s::bigint[],
+                             %b::text[], %s::timestamptz[])
             AS o (number, kind, body, notes, runbook, eligible, state, reason, linked_to, reply, now)
     ), kept AS (
         INSERT INTO outcome (ticket, kind, body, notes, runbook, eligible, at)
@@ -88,12 +88,12 @@ WRITE = """
 POST = """
     INSERT INTO outbox (ticket, kind, payload, created_at, due_at)
     SELECT ticket, kind, payload::jsonb, now, now
-    FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[]) WITH ORDINALITY AS p (ticket, kind, payload, now, place) ORDER BY place
+    FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::timestamptz[]) WITH ORDINALITY AS p (ticket, kind, payload, now, place) ORDER BY place
 """
 ASK_APPROVAL = """
     INSERT INTO approval (ticket, proposal, digest, approvers, rule, reason, requested_at, expires_at)
     SELECT ticket, proposal::jsonb, digest, approvers, rule, reason, now, expires_at
-    FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+    FROM unnest(%s::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %s::timestamptz[], %s::timestamptz[])
          AS a (ticket, proposal, digest, approvers, rule, reason, now, expires_at)
     ON CONFLICT (ticket, digest) WHERE status = 'waiting' DO NOTHING
     RETURNING id, ticket, digest, approvers, rule, reason, expires_at, proposal

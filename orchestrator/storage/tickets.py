@@ -13,7 +13,7 @@ from orchestrator.storage.serialize import clean, dumps, instant, load
 
 KNOWN = """
     SELECT k.place, t.id, t.state
-    FROM unnest(%s::int[], %s::text[], %s::text[]) AS k (place, source, external_id) JOIN ticket t USING (source, external_id)
+    FROM unnest(%s::int[], %b::text[], %b::text[]) AS k (place, source, external_id) JOIN ticket t USING (source, external_id)
 """
 NUMBERS = "SELECT nextval('ticket_number') AS number FROM generate_series(1, %s)"
 OPEN = """
@@ -21,7 +21,7 @@ OPEN = """
         INSERT INTO ticket (number, source, external_id, subject, description, requester, requester_email, channel, context,
                             created_at, received_at, updated_at)
         SELECT number, source, external_id, subject, description, requester::jsonb, email, channel, context::jsonb, created_at, now, now
-        FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+        FROM unnest(%s::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
                     %s::timestamptz[], %s::timestamptz[])
              AS n (number, source, external_id, subject, description, requester, email, channel, context, created_at, now)
         ON CONFLICT (source, external_id) DO NOTHING

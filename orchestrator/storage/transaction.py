@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.domain.errors import NotFound
-from orchestrator.domain.resolution import Approval, Handover, HandedOver, Observation, Outcome, Proposal, StepRecord, Verdict
+from orchestrator.domain.resolution import Approval, HandedOver, Handover, Observation, Outcome, Proposal, StepRecord, Verdict
 from orchestrator.domain.tickets import IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Entities, Triage
 from orchestrator.ports import Accepted, Claim, OutboxItem, Passage, Similar

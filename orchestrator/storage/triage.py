@@ -16,7 +16,7 @@ from orchestrator.storage.serialize import clean, dump, dumps, instant, load
 
 SAVE = """
     WITH found AS (
-        SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::float8[], %s::boolean[], %s::smallint[], %s::text[], %s::text[], %s::timestamptz[])
+        SELECT * FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::float8[], %s::boolean[], %s::smallint[], %b::text[], %b::text[], %s::timestamptz[])
             AS f (number, body, category, confidence, abstained, priority, assignment_group, assignee, now)
     ), queued AS (
         UPDATE job SET priority = found.priority FROM found WHERE job.ticket = found.number AND job.priority <> found.priority
