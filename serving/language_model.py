@@ -7,10 +7,11 @@ and from an optional `source` that each replica polls itself, because a call thr
 import asyncio
 import gc
 import logging
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import serve
 from ray.exceptions import RayTaskError
@@ -19,12 +20,13 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from orchestrator.domain.errors import Busy, CloisterError, ModelUnavailable
 from orchestrator.ports import ScoreRequest, ScoreResult
-from serving.adapters import DesiredAdapter
+from serving.adapters import DesiredAdapter, Verify
 from serving.engine import Completion, Engine, EngineConfig, GenerationParams, Piece
 from serving.platform import switch_off_phone_home
 
 logger = logging.getLogger("ray.serve")
 
+T = TypeVar("T")
 AdapterRow = Mapping[str, Any]  # {alias, name, path}
 AdapterSource = Callable[[], Sequence[AdapterRow]]
 
@@ -40,10 +42,12 @@ class LanguageModelReplica:
         adapters: Sequence[AdapterRow] = (),
         source: AdapterSource | None = None,
         reconcile_every_s: float = 5.0,
+        verify: Verify | None = None,
     ) -> None:
+        """`verify` checks each model before it is loaded; by default its manifest (see `serving.adapters.verify_manifest`)."""
         switch_off_phone_home()
         self._problems: list[str] = []
-        self._engine = await Engine.start(config)
+        self._engine = await Engine.start(config, verify=verify)
         rows = adapters if source is None else await asyncio.to_thread(source)
         await self.reconcile(rows)
         self._follower = asyncio.create_task(self._follow(source, reconcile_every_s)) if source else None
@@ -83,7 +87,7 @@ class LanguageModelReplica:
 
     async def status(self) -> dict[str, Any]:
         """What this replica really serves, its counters, and what is wrong with its adapters."""
-        return self._engine.status() | {"problems": list(self._problems)}
+        return self._engine.status() | {"pid": os.getpid(), "problems": list(self._problems)}
 
     async def check_health(self) -> None:
         """Serve asks every few seconds and replaces the replica when this raises."""
@@ -131,6 +135,23 @@ def translate(error: Exception) -> CloisterError:
     )
 
 
+async def awaited(response: Awaitable[T]) -> T:
+    """The same as `call` for code in an event loop, without waiting for a busy model: Busy is the caller's to answer."""
+    try:
+        return await response
+    except Exception as error:
+        raise translate(error) from error
+
+
+async def streamed(pieces: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The pieces of a streaming call, with our errors."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except Exception as error:
+        raise translate(error) from error
+
+
 def call(send: Callable[..., Any], *arguments: Any, timeout_s: float) -> Any:
     """Send from a worker thread and wait. While the model is busy, waits and sends again: the worker slows down, nothing piles up.
 
@@ -140,7 +161,7 @@ def call(send: Callable[..., Any], *arguments: Any, timeout_s: float) -> Any:
     while True:
         response: DeploymentResponse = send(*arguments)
         try:
-            return response.result(timeout_s=max(0.1, until - time.monotonic()))
+            return response.result(timeout_s=max(0.0, until - time.monotonic()))
         except Exception as error:
             response.cancel()
             ours = translate(error)
