@@ -62,8 +62,8 @@ def claim(connection: Connection, *, worker: str, limit: int, lease_s: float) ->
 
 
 def heartbeat(connection: Connection, claims: Sequence[Claim], *, lease_s: float) -> list[Claim]:
-    prolonged = {job["ticket"]: _claim(job) for job in rows(connection, HEARTBEAT, [*_tokens(claims), lease_s])}
-    return [prolonged[number] for number in (number_of(c.ticket_id, "T") for c in claims) if number in prolonged]
+    prolonged = {(f"T-{job['ticket']}", job["token"]): _claim(job) for job in rows(connection, HEARTBEAT, [*_tokens(claims), lease_s])}
+    return [prolonged[claim.ticket_id, claim.token] for claim in claims if (claim.ticket_id, claim.token) in prolonged]
 
 
 def hold(connection: Connection, claims: Sequence[Claim]) -> None:

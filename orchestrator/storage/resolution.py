@@ -64,7 +64,7 @@ EXECUTED = """
 """
 BEFORE = """
     SELECT number, id, state, autonomy_rung, source, external_id, subject, requester_email FROM ticket
-    WHERE number = ANY(%s) ORDER BY number FOR UPDATE
+    WHERE number = ANY(%s) ORDER BY number FOR NO KEY UPDATE
 """
 WRITE = """
     WITH o AS (

@@ -6,7 +6,7 @@ surrogates in text and JSON has no NaN: strings are mended with U+FFFD and numbe
 
 import json
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
@@ -42,7 +42,7 @@ def dumps(value: Any) -> str:
 
 def load(kind: type[R], data: Any) -> R:
     """The record of that type. Unknown keys are ignored and missing ones take the field's default, so that old rows stay readable."""
-    record: R = _loader(cast(Hashable, kind))(data)
+    record: R = _loader(kind)(data)
     return record
 
 
@@ -78,8 +78,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-@cache
-def _dumper(kind: Any) -> Callable[[Any], Any]:
+def _make_dumper(kind: Any) -> Callable[[Any], Any]:
     """What makes JSON of a value of that very type. Looked up once per type: half the work of a micro-batch is writing records."""
     if kind is str:
         return clean
@@ -100,6 +99,9 @@ def _dumper(kind: Any) -> Callable[[Any], Any]:
     if issubclass(kind, list | tuple | set | frozenset):
         return lambda value: [_dumper(type(item))(item) for item in value]
     return _other
+
+
+_dumper: Callable[[Any], Callable[[Any], Any]] = cache(_make_dumper)
 
 
 def _record_dumper(names: tuple[str, ...]) -> Callable[[Any], Any]:
@@ -127,8 +129,7 @@ def _other(value: Any) -> Any:
 # --- loading ---
 
 
-@cache
-def _loader(kind: Any) -> Callable[[Any], Any]:
+def _make_loader(kind: Any) -> Callable[[Any], Any]:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is datetime:
         return datetime.fromisoformat
@@ -146,6 +147,9 @@ def _loader(kind: Any) -> Callable[[Any], Any]:
         item = _loader(arguments[0])
         return lambda value: [item(part) for part in value]
     return _same
+
+
+_loader: Callable[[Any], Callable[[Any], Any]] = cache(_make_loader)
 
 
 def _record_loader(kind: type) -> Callable[[Any], Any]:
