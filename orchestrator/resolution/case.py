@@ -1,0 +1,254 @@
+"""One ticket on its way through resolution: what is known, what was looked at, what was judged. Calls nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from orchestrator.domain.resolution import Approval, Observation, ObservationStatus, Outcome, Proposal, StepRecord, Verdict
+from orchestrator.domain.tickets import Assurance, Author, Message, Ticket
+from orchestrator.domain.triage import OTHERS, Sentiment, Triage
+from orchestrator.resolution.facts import Facts, canonical
+from orchestrator.resolution.playbook import Playbook
+from orchestrator.resolution.runbooks import Runbook
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What the store knows of the ticket beside itself."""
+
+    steps: Sequence[StepRecord] = ()
+    approvals: Sequence[Approval] = ()
+    code: Mapping[str, Any] | None = None  # {code_sha256, expires_at, ...}
+    earlier_contacts: int = 0  # other tickets of this requester in the last days
+    stopped: Mapping[str, Any] | None = None  # the kill switch, where it is on
+    lead: Ticket | None = None  # the ticket that this one is linked to
+    refunded_today: float = 0.0  # to this requester, by the desk, in the last 24 hours
+
+    def act(self, key: str) -> StepRecord | None:
+        return next((step for step in self.steps if step.writes and step.idempotency_key == key), None)
+
+
+class Stop(Exception):
+    """A person takes over from here. `why` is the sentence that they read first."""
+
+    def __init__(self, why: str, *, verdict: Verdict | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.verdict = verdict
+
+
+class Wait(Exception):
+    """The ticket's way pauses here with this outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(type(outcome).__name__)
+        self.outcome = outcome
+
+
+@dataclass
+class Case:
+    """Mutable on purpose: the way of a ticket adds to it. One case lives for one run."""
+
+    ticket: Ticket
+    triage: Triage
+    memory: Memory
+    playbook: Playbook
+    started_at: datetime
+    secret: bytes
+    shadow: bool = False
+    reads_in_shadow: bool = False
+    facts: Facts = field(default_factory=Facts)
+    runbook: Runbook | None = None
+    observed: dict[str, Observation] = field(default_factory=dict)  # by action and arguments: what this run has read
+    derived: list[Any] = field(default_factory=list)  # what the runbook's functions made of it
+    checked: list[str] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    proposed: list[dict[str, Any]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    passages: list[Any] = field(default_factory=list)
+    proven: bool = False
+    steps_taken: int = 0
+    would_resolve: bool = False
+
+    def __post_init__(self) -> None:
+        self.now = self._now()
+        self.proven = self.ticket.requester.assurance is not Assurance.CLAIMED
+        self.facts = _base_facts(self)
+
+    @property
+    def category(self) -> str:
+        """What the ticket is acted on as: nothing where triage abstained."""
+        classification = self.triage.classification
+        return OTHERS if classification.abstained else classification.category
+
+    @property
+    def language(self) -> str:
+        return self.triage.signals.language
+
+    @property
+    def epoch(self) -> int:
+        return self.ticket.reopened_count
+
+    @property
+    def name(self) -> str:
+        """The requester's name as the directory has it; never the one that the ticket claims."""
+        return str(self.facts.get("user.name") or "")
+
+    @property
+    def words(self) -> str:
+        return self.ticket.words_of_requester
+
+    def group(self) -> str:
+        return self.triage.assignment.group or self.playbook.groups.get(self.category, "")
+
+    # what an earlier run of this round did
+
+    def _my_steps(self) -> list[StepRecord]:
+        return [step for step in self.memory.steps if step.epoch == self.epoch]
+
+    def _last_act(self) -> StepRecord | None:
+        acts = [step for step in self._my_steps() if step.writes and step.step != CODE_STEP]
+        return max(acts, key=lambda step: step.seq, default=None)
+
+    def _now(self) -> datetime:
+        """Where an act was begun, time stands still at what was read last before it, so that the run takes the same way again."""
+        act = self._last_act()
+        earlier = [s.observation.at for s in self._my_steps() if act and s.seq < act.seq and s.observation and not s.writes]
+        return max(earlier, default=self.started_at)
+
+    def remembered(self, action: str, arguments: Mapping[str, Any]) -> Observation | None:
+        """What was read before the last act that an earlier run began: by now the world may have changed through that very act."""
+        act = self._last_act()
+        wanted = canonical(dict(arguments))
+        found = [
+            step
+            for step in self._my_steps()
+            if act
+            and step.seq < act.seq
+            and not step.writes
+            and step.action == action
+            and canonical(dict(step.arguments)) == wanted
+        ]
+        last = max(found, key=lambda step: step.seq, default=None)
+        return last.observation if last and last.observation and last.observation.status is ObservationStatus.OK else None
+
+    def begun(self, runbook: Runbook) -> bool:
+        """Whether an earlier run of this round began one of this runbook's acts."""
+        mine = {(act.as_, act.act) for act in runbook.acts}
+        return any(step.writes and (step.step, step.action) in mine for step in self._my_steps())
+
+    def code_step(self) -> StepRecord | None:
+        return next((step for step in self._my_steps() if step.step == CODE_STEP), None)
+
+    def approval_for(self, proposal: Proposal) -> Approval | None:
+        """The newest approval of exactly this proposal in this round of the ticket."""
+        mine = [
+            approval
+            for approval in self.memory.approvals
+            if approval.proposal.digest == proposal.digest and approval.proposal.idempotency_key == proposal.idempotency_key
+        ]
+        return mine[-1] if mine else None
+
+    def other_approval(self, proposal: Proposal) -> Approval | None:
+        """An approval of the same step that froze something else: what was approved is no longer what would be done."""
+        return next(
+            (
+                approval
+                for approval in self.memory.approvals
+                if approval.proposal.step == proposal.step
+                and approval.proposal.runbook == proposal.runbook
+                and approval.proposal.digest != proposal.digest
+                and approval.status in {"waiting", "approved"}
+            ),
+            None,
+        )
+
+    # the conversation
+
+    def desk_messages(self) -> list[Message]:
+        return [message for message in self.ticket.messages if message.author is Author.DESK]
+
+    def answers_to(self, question: str) -> list[Message] | None:
+        """What the requester wrote after the desk asked exactly this; None where it was not asked."""
+        asked = [
+            index
+            for index, message in enumerate(self.ticket.messages)
+            if message.author is Author.DESK and _same(message.body, question)
+        ]
+        if not asked:
+            return None
+        return [message for message in self.ticket.messages[asked[-1] + 1 :] if message.author is Author.REQUESTER]
+
+    # what the timeline shows
+
+    def note_verdict(self, action: str, verdict: Verdict, arguments: Mapping[str, Any] | None = None) -> None:
+        row = {"action": action, "decision": str(verdict.decision), "rule": verdict.rule, "reason": verdict.reason}
+        self.verdicts.append({**row, "arguments": dict(arguments)} if arguments is not None else row)
+
+    def notes(self) -> dict[str, Any]:
+        """For the outcome's record and for a shadow run's decision line."""
+        return {
+            "runbook": self.runbook.ref if self.runbook else None,
+            "eligible": self.playbook.eligible(self.category),
+            "checked": list(self.checked),
+            "verdicts": list(self.verdicts),
+            "reasons": list(self.reasons),
+            "proposed_actions": list(self.proposed),
+            "would_resolve": self.would_resolve,
+        }
+
+
+CODE_STEP = "identity_code"
+
+
+def _same(left: str, right: str) -> bool:
+    return " ".join(left.split()) == " ".join(right.split())
+
+
+def _base_facts(case: Case) -> Facts:
+    ticket, triage = case.ticket, case.triage
+    said = {
+        "id": ticket.id,
+        "category": case.category,
+        "words": case.words,
+        "language": case.language,
+        "created_at": ticket.created_at.isoformat(),
+        "channel": ticket.channel,
+    }
+    signals = asdict(triage.signals)
+    furious_again = triage.signals.sentiment is Sentiment.FURIOUS and (
+        triage.signals.repeat_contact or case.memory.earlier_contacts >= 2
+    )
+    requester = {"email": ticket.requester.email, "account": ticket.requester.account, "assurance": str(ticket.requester.assurance)}
+    return (
+        Facts()
+        .with_fact("now", case.now.isoformat(), source="runbook", detail="the clock")
+        .with_fact("ticket", said, source="ticket", detail="the ticket")
+        .with_fact("requester", requester, source="ticket", detail="the ticket's requester")
+        .with_fact(
+            "entities", {key: list(value) for key, value in asdict(triage.entities).items()}, source="ticket", detail="recognized"
+        )
+        .with_fact(
+            "signals", {**signals, "sentiment": str(triage.signals.sentiment)}, source="ticket", detail="read from the wording"
+        )
+        .with_fact(
+            "contact",
+            {"earlier": case.memory.earlier_contacts, "furious_again": furious_again},
+            source="record",
+            detail="the desk's earlier tickets",
+        )
+        .with_fact(
+            "desk",
+            {
+                "stopped": bool(case.memory.stopped),
+                "stopped_because": (case.memory.stopped or {}).get("reason", ""),
+                **case.playbook.policies.settings.model_dump(),
+            },
+            source="runbook",
+            detail="the desk's settings",
+        )
+        .with_fact("user", None, source="record", detail="identity.find_user")
+        .with_fact("account", None, source="record", detail="billing.get_account")
+    )

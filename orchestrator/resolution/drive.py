@@ -1,0 +1,507 @@
+"""Carry out what many tickets' ways want, in rounds: judge, commit what is intended, do it, commit what was observed.
+
+One round takes one effect of every ticket. All intentions of a round are one transaction, committed before anything is done; the
+calls run in a thread pool; all observations are one more transaction. A ticket whose lease is lost, whose systems are away or
+whose way fails drops out alone; the others go on. Knows the ports; knows no database and no HTTP.
+"""
+
+import logging
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from orchestrator.domain.errors import CloisterError, FencedOut, ModelUnavailable, WorldUnavailable
+from orchestrator.domain.resolution import (
+    ApprovalStatus,
+    Decision,
+    Observation,
+    ObservationStatus,
+    Outcome,
+    Proposal,
+    Provenance,
+    StepRecord,
+    Verdict,
+)
+from orchestrator.domain.tickets import Ticket
+from orchestrator.domain.triage import Triage
+from orchestrator.ports import Claim, Clock, Embedder, LanguageModel, Store, SystemsOfRecord, Transaction
+from orchestrator.resolution.case import Case, Memory
+from orchestrator.resolution.codes import masked
+from orchestrator.resolution.effects import Act, Acted, Ask, Effect, Prove, Read, Search, SendCode
+from orchestrator.resolution.facts import canonical, proposal_digest, sha256
+from orchestrator.resolution.playbook import Playbook
+from orchestrator.resolution.resolve import judge, resolve, verdict_of_code
+
+log = logging.getLogger(__name__)
+
+SENDS = 3  # of one act within one round: a write without an answer is sent again with the same idempotency key
+MAX_ROUNDS = 60
+REFUND_WINDOW = timedelta(hours=24)
+READ_VERDICT = Verdict(decision=Decision.ALLOW, rule="read", reason="A look-up of the runbook changes nothing.")
+SHADOW = "shadow"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One claimed and triaged ticket. `claim` is None only in a shadow run, which writes nothing."""
+
+    ticket: Ticket
+    triage: Triage
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What resolution works with; joined in `bootstrap`."""
+
+    playbook: Playbook
+    store: Store
+    systems: SystemsOfRecord
+    language_model: LanguageModel
+    embedder: Embedder
+    clock: Clock
+    pool: ThreadPoolExecutor
+    secret: bytes  # from which one-time codes are derived; at least 16 bytes, the same for all workers
+    model: str = "live"
+    reads_in_shadow: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.secret) < 16:
+            raise ValueError(f"The secret of one-time codes has {len(self.secret)} bytes; it needs at least 16.")
+
+
+@dataclass
+class Driven:
+    """What became of a batch. Every ticket of it is in exactly one of the three."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # for save_outcomes, and for a shadow run's decision
+    retry: dict[str, str] = field(default_factory=dict)  # ticket id -> why; give the claim back with `retry`
+    lost: list[str] = field(default_factory=list)  # the lease went to another worker: nothing to write any more
+
+
+@dataclass
+class _Run:
+    """One ticket's way and where it stands."""
+
+    work: Work
+    case: Case
+    way: Generator[Effect, Any, Outcome]
+    effect: Effect | None = None
+    reads: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.work.ticket.id
+
+
+@dataclass
+class _Call:
+    """One call of a round: what is stored of it, and what really goes out."""
+
+    run: _Run
+    proposal: Proposal
+    verdict: Verdict
+    arguments: Mapping[str, Any]
+    intended_first: bool  # written before the call; look-ups are written with their observation
+    secret: str | None = None  # a code that must not be stored
+    observation: Observation | None = None
+
+
+def drive(works: Sequence[Work], desk: Desk) -> Driven:
+    """Bring every ticket of the batch to an outcome, or say that it has to be tried again."""
+    driven = Driven()
+    runs = [_Run(work=work, case=case, way=resolve(case)) for work, case in _begin(works, desk, driven)]
+    for run in runs:
+        _advance(run, None, driven)
+    for _ in range(MAX_ROUNDS):
+        waiting = [run for run in runs if run.effect is not None]
+        if not waiting:
+            return driven
+        _Round(waiting, desk, driven).take()
+    for run in runs:
+        if run.effect is not None:
+            _drop(run, driven, f"No outcome after {MAX_ROUNDS} rounds; the runbook goes in circles.")
+    return driven
+
+
+def _begin(works: Sequence[Work], desk: Desk, driven: Driven) -> list[tuple[Work, Case]]:
+    memories = desk.store.run(lambda tx: recall(tx, works, desk.playbook, now=desk.clock()))
+    begun = []
+    for work in works:
+        try:
+            case = Case(
+                ticket=work.ticket,
+                triage=work.triage,
+                memory=memories[work.ticket.id],
+                playbook=desk.playbook,
+                started_at=desk.clock(),
+                secret=desk.secret,
+                shadow=work.ticket.autonomy_rung == SHADOW,
+                reads_in_shadow=desk.reads_in_shadow,
+            )
+            begun.append((work, case))
+        except Exception as error:
+            log.exception("ticket %s cannot begin", work.ticket.id)
+            driven.retry[work.ticket.id] = f"{type(error).__name__}: {error}"
+    return begun
+
+
+def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: datetime) -> dict[str, Memory]:
+    """What the store knows of these tickets: steps, approvals, codes, earlier contacts, refunds, leads, the kill switch."""
+    ids = [work.ticket.id for work in works]
+    settings = playbook.policies.settings
+    steps, approvals = tx.steps(ids), tx.approvals_of(ids)
+    emails = sorted({work.ticket.requester.email.lower() for work in works if work.ticket.requester.email})
+    contacts = tx.contacts(emails, since=now - timedelta(days=settings.contact_days)) if emails else {}
+    leads = tx.tickets(sorted({work.triage.link.ticket_id for work in works if work.triage.link}))
+    switch = tx.kill_switch()
+    refunded = _refunded(tx, works, contacts, now=now)
+    memories = {}
+    for work in works:
+        email = work.ticket.requester.email.lower()
+        memories[work.ticket.id] = Memory(
+            steps=steps.get(work.ticket.id, []),
+            approvals=approvals.get(work.ticket.id, []),
+            code=tx.live_code(work.ticket.id) if _was_asked(steps.get(work.ticket.id, [])) else None,
+            earlier_contacts=sum(
+                row["id"] != work.ticket.id and row["created_at"] <= work.ticket.created_at for row in contacts.get(email, [])
+            ),
+            stopped=switch if switch.get("stopped") else None,
+            lead=leads.get(work.triage.link.ticket_id) if work.triage.link else None,
+            refunded_today=refunded.get(email, 0.0),
+        )
+    return memories
+
+
+def _was_asked(steps: Sequence[StepRecord]) -> bool:
+    return any(step.action == "mail.send" for step in steps)
+
+
+def _refunded(
+    tx: Transaction, works: Sequence[Work], contacts: Mapping[str, Sequence[Mapping[str, Any]]], *, now: datetime
+) -> dict[str, float]:
+    """What the desk has given back to these requesters within the window, over all their tickets of late."""
+    asking = {work.ticket.requester.email.lower() for work in works if work.triage.classification.category == "refund"}
+    own = {work.ticket.id: work.ticket.requester.email.lower() for work in works}
+    tickets = {row["id"]: email for email in asking for row in contacts.get(email, [])}
+    sums: dict[str, float] = {}
+    for ticket_id, steps in tx.steps(sorted(tickets)).items() if tickets else ():
+        for step in steps:
+            if ticket_id not in own and step.action == "billing.refund" and _counts(step, now):
+                sums[tickets[ticket_id]] = sums.get(tickets[ticket_id], 0.0) + float(step.arguments.get("amount") or 0)
+    return sums
+
+
+def _counts(step: StepRecord, now: datetime) -> bool:
+    """A refund counts unless it was refused or is too long ago; one whose answer is missing counts."""
+    if step.observation is None:
+        return True
+    return step.observation.status is not ObservationStatus.REFUSED and now - step.observation.at <= REFUND_WINDOW
+
+
+def _advance(run: _Run, answer: Any, driven: Driven) -> None:
+    """One step of one ticket's way; whatever goes wrong in it stays with it."""
+    run.effect = None
+    try:
+        run.effect = next(run.way) if answer is None and run.reads == 0 else run.way.send(answer)
+        run.reads += 1
+    except StopIteration as done:
+        driven.outcomes[run.id] = done.value
+        driven.notes[run.id] = run.case.notes()
+    except CloisterError as error:
+        driven.retry[run.id] = str(error)
+    except Exception as error:
+        log.exception("the way of ticket %s failed", run.id)
+        driven.retry[run.id] = f"{type(error).__name__}: {error}"
+
+
+def _drop(run: _Run, driven: Driven, why: str, *, lost: bool = False) -> None:
+    run.effect = None
+    run.way.close()
+    if lost:
+        driven.lost.append(run.id)
+    else:
+        driven.retry[run.id] = why
+
+
+class _Round:
+    """One effect of every waiting ticket."""
+
+    def __init__(self, runs: Sequence[_Run], desk: Desk, driven: Driven) -> None:
+        self.runs = runs
+        self.desk = desk
+        self.driven = driven
+        self.spent: dict[str, float] = {}  # given back in this round, by requester: the cap counts it at once
+
+    def take(self) -> None:
+        effects = [(run, run.effect) for run in self.runs]
+        self._ask([(run, effect) for run, effect in effects if isinstance(effect, Ask)])
+        self._search([(run, effect) for run, effect in effects if isinstance(effect, Search)])
+        self._prove([run for run, effect in effects if isinstance(effect, Prove)])
+        calls = [call for run, effect in effects if (call := self._call(run, effect)) is not None]
+        intended = self._intend(calls)
+        self._execute(intended)
+        for call in self._observe(intended):
+            self._answer(call)
+
+    # models and knowledge
+
+    def _ask(self, asked: list[tuple[_Run, Ask]]) -> None:
+        if not asked:
+            return
+        try:
+            results = self.desk.language_model.score([effect.request for _, effect in asked], model=self.desk.model)
+        except ModelUnavailable as error:
+            for run, _ in asked:
+                _drop(run, self.driven, str(error))
+            return
+        for (run, _), result in zip(asked, results, strict=True):
+            _advance(run, result, self.driven)
+
+    def _search(self, wanted: list[tuple[_Run, Search]]) -> None:
+        if not wanted:
+            return
+        try:
+            vectors = self.desk.embedder.embed([effect.words for _, effect in wanted])
+            name = self.desk.embedder.name
+            found = self.desk.store.run(
+                lambda tx: [
+                    tx.search_knowledge(name, vector, effect.words, limit=effect.limit)
+                    for (_, effect), vector in zip(wanted, vectors, strict=True)
+                ]
+            )
+        except CloisterError as error:
+            for run, _ in wanted:
+                _drop(run, self.driven, str(error))
+            return
+        for (run, _), passages in zip(wanted, found, strict=True):
+            _advance(run, passages, self.driven)
+
+    def _prove(self, runs: list[_Run]) -> None:
+        for run in runs:
+            work = run.work
+            if work.claim is None:
+                _advance(run, None, self.driven)
+                continue
+            claim = work.claim
+            try:
+                self.desk.store.run(lambda tx, claim=claim, ticket=work.ticket: _raise_assurance(tx, claim, ticket))
+            except FencedOut as error:
+                _drop(run, self.driven, str(error), lost=True)
+            else:
+                run.case.proven = True
+                _advance(run, None, self.driven)
+
+    # calls
+
+    def _call(self, run: _Run, effect: Effect | None) -> _Call | None:
+        """What this effect calls; an act that governance does not allow is answered here and calls nothing."""
+        match effect:
+            case Read():
+                return _Call(
+                    run=run, proposal=_look_up(run, effect), verdict=READ_VERDICT, arguments=effect.arguments, intended_first=False
+                )
+            case Act():
+                return self._act(run, effect)
+            case SendCode():
+                arguments = {**effect.proposal.arguments, "body": effect.body}
+                return _Call(
+                    run=run,
+                    proposal=effect.proposal,
+                    verdict=verdict_of_code(),
+                    arguments=arguments,
+                    intended_first=True,
+                    secret=effect.code,
+                )
+        return None
+
+    def _act(self, run: _Run, effect: Act) -> _Call | None:
+        case, proposal = run.case, effect.proposal
+        begun = case.memory.act(proposal.idempotency_key)
+        if begun is not None and begun.verdict is not None and begun.verdict.decision is Decision.ALLOW:
+            verdict = begun.verdict  # it may have happened already: the same key finds out, and changes nothing twice
+            return _Call(run=run, proposal=proposal, verdict=verdict, arguments=proposal.arguments, intended_first=True)
+        facts = effect.facts
+        already = self.spent.get(case.ticket.requester.email.lower(), 0.0)
+        if already:
+            money = dict(facts.get("money") or {})
+            money["with_this"] = money.get("with_this", 0.0) + already
+            facts = facts.with_fact("money", money, source="record", detail="the desk's own refunds")
+        verdict = judge(case, effect.runbook, proposal, facts)
+        approval = case.approval_for(proposal)
+        if verdict.decision is Decision.NEEDS_APPROVAL and approval and approval.status is ApprovalStatus.APPROVED:
+            verdict = Verdict(
+                decision=Decision.ALLOW,
+                rule=verdict.rule,
+                reason=f"{approval.id} approved by {approval.decided_by}: {approval.decision_reason or 'no reason given'}",
+                approvers=verdict.approvers,
+            )
+        if verdict.decision is not Decision.ALLOW or case.shadow or run.work.claim is None:
+            _advance(run, Acted(verdict=verdict, observation=None, approval=approval), self.driven)
+            return None
+        if proposal.action == "billing.refund":
+            email = case.ticket.requester.email.lower()
+            self.spent[email] = already + float(proposal.arguments.get("amount") or 0)
+        return _Call(run=run, proposal=proposal, verdict=verdict, arguments=proposal.arguments, intended_first=True)
+
+    def _intend(self, calls: list[_Call]) -> list[_Call]:
+        """Write what is about to be done, fenced by the claims. Tickets whose lease is lost drop out; the others are written."""
+        acts = [call for call in calls if call.intended_first]
+        if not acts:
+            return calls
+        try:
+            stopped = self._write_intents(acts)
+        except FencedOut:
+            stopped = {}
+            for call in acts:
+                try:
+                    stopped.update(self._write_intents([call]))
+                except FencedOut as error:
+                    _drop(call.run, self.driven, str(error), lost=True)
+        going = []
+        for call in calls:
+            if call.run.effect is None:
+                continue
+            if reason := stopped.get(call.run.id):
+                verdict = Verdict(decision=Decision.HAND_OVER, rule="kill-switch", reason=reason)
+                self._refuse(call, verdict)
+            else:
+                going.append(call)
+        return going
+
+    def _write_intents(self, calls: Sequence[_Call]) -> dict[str, str]:
+        """One transaction. Where autonomy was stopped meanwhile nothing is written: ticket id -> why it does not go on."""
+        now = self.desk.clock()
+        claims = [call.run.work.claim for call in calls if call.run.work.claim is not None]
+
+        def write(tx: Transaction) -> dict[str, str]:
+            switch = tx.kill_switch()
+            if switch.get("stopped"):
+                return {
+                    call.run.id: f"Autonomy is stopped for the whole desk ({switch.get('reason') or 'no reason given'})."
+                    for call in calls
+                }
+            tx.save_intended(claims, [(call.proposal, call.verdict) for call in calls], now=now)
+            for call in calls:
+                if isinstance(effect := call.run.effect, SendCode):
+                    tx.issue_code(
+                        call.run.id,
+                        email=str(effect.proposal.arguments["to"]),
+                        code_sha256=effect.code_sha256,
+                        expires_at=now + timedelta(minutes=effect.minutes),
+                    )
+            return {}
+
+        return self.desk.store.run(write)
+
+    def _refuse(self, call: _Call, verdict: Verdict) -> None:
+        if isinstance(call.run.effect, Act):
+            _advance(call.run, Acted(verdict=verdict, observation=None), self.driven)
+        else:
+            request = {"action": call.proposal.action}
+            refused = Observation(
+                status=ObservationStatus.REFUSED,
+                http_status=None,
+                body={"detail": verdict.reason},
+                at=self.desk.clock(),
+                request=request,
+            )
+            _advance(call.run, refused, self.driven)
+
+    def _execute(self, calls: list[_Call]) -> None:
+        for call, observation in zip(calls, self.desk.pool.map(self._do, calls), strict=True):
+            call.observation = observation
+
+    def _do(self, call: _Call) -> Observation:
+        """The call itself. An act without an answer is sent again with the same key; what it did, it did once."""
+        writes = call.proposal.writes
+        observation = None
+        for _ in range(SENDS if writes else 1):
+            try:
+                observation = self.desk.systems.call(
+                    call.proposal.action, call.arguments, idempotency_key=call.proposal.idempotency_key if writes else None
+                )
+            except Exception as error:
+                log.exception("%s failed in the connector", call.proposal.action)
+                failed = ObservationStatus.UNKNOWN if writes else ObservationStatus.UNAVAILABLE
+                body = {"detail": f"{type(error).__name__}: {error}"}
+                observation = Observation(status=failed, http_status=None, body=body, at=self.desk.clock(), request={})
+            if observation.status in {ObservationStatus.OK, ObservationStatus.REFUSED}:
+                break
+        assert observation is not None
+        if call.secret:
+            observation = replace(
+                observation, body=masked(observation.body, call.secret), request=masked(dict(observation.request), call.secret)
+            )
+        return observation
+
+    def _observe(self, calls: list[_Call]) -> list[_Call]:
+        """Write what was observed, look-ups with their intention; a ticket whose lease was lost meanwhile drops out."""
+        written = [call for call in calls if call.run.work.claim is not None]
+        if written:
+            try:
+                self._write_observed(written)
+            except FencedOut:
+                for call in written:
+                    try:
+                        self._write_observed([call])
+                    except FencedOut as error:
+                        _drop(call.run, self.driven, str(error), lost=True)
+        return [call for call in calls if call.run.effect is not None]
+
+    def _write_observed(self, calls: Sequence[_Call]) -> None:
+        now = self.desk.clock()
+        looks = [call for call in calls if not call.intended_first]
+        claims = [call.run.work.claim for call in looks if call.run.work.claim is not None]
+
+        def write(tx: Transaction) -> None:
+            if looks:
+                tx.save_intended(claims, [(call.proposal, call.verdict) for call in looks], now=now)
+            tx.save_observed(
+                [(call.run.id, call.proposal.idempotency_key, call.observation) for call in calls if call.observation is not None],
+                now=now,
+            )
+
+        self.desk.store.run(write)
+
+    def _answer(self, call: _Call) -> None:
+        observation = call.observation
+        assert observation is not None
+        if observation.status in {ObservationStatus.UNKNOWN, ObservationStatus.UNAVAILABLE}:
+            error = WorldUnavailable(
+                f"{call.proposal.action}: {observation.status} after {SENDS if call.proposal.writes else 1} attempt(s).",
+                hint="It is tried again later with the same idempotency key.",
+            )
+            _drop(call.run, self.driven, str(error))
+            return
+        if isinstance(call.run.effect, Act):
+            _advance(call.run, Acted(verdict=call.verdict, observation=observation), self.driven)
+        else:
+            _advance(call.run, observation, self.driven)
+
+
+def _look_up(run: _Run, effect: Read) -> Proposal:
+    """A look-up as it is stored. Its key is new in every run, for what it says may be new as well."""
+    claim = run.work.claim
+    turn = claim.token if claim else 0
+    arguments = dict(effect.arguments)
+    return Proposal(
+        ticket_id=run.id,
+        runbook=effect.runbook,
+        step=effect.step,
+        action=effect.action,
+        arguments=arguments,
+        provenance={name: Provenance(source="record", detail=effect.runbook) for name in arguments},
+        owner=None,
+        idempotency_key=sha256("read", run.id, turn, run.reads, effect.runbook, effect.step, effect.action, canonical(arguments)),
+        writes=False,
+        digest=proposal_digest(run.id, effect.runbook, effect.step, effect.action, arguments),
+    )
+
+
+def _raise_assurance(tx: Transaction, claim: Claim, ticket: Ticket) -> None:
+    tx.hold([claim])
+    tx.prove_identity(ticket.id)

@@ -1,0 +1,70 @@
+"""What a ticket's way asks of the outside: each effect is one wish, each answer one record. Carries nothing out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.domain.resolution import Approval, Observation, Proposal, Verdict
+from orchestrator.ports import ScoreRequest
+from orchestrator.resolution.facts import Facts
+from orchestrator.resolution.runbooks import Runbook
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Look something up in a system of record. Answered by an Observation."""
+
+    runbook: str
+    step: str
+    action: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """Change something, if governance allows it. Answered by Acted."""
+
+    proposal: Proposal
+    facts: Facts
+    runbook: Runbook
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acted:
+    verdict: Verdict
+    observation: Observation | None  # None: not carried out
+    approval: Approval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One closed choice for the language model. Answered by a ScoreResult."""
+
+    request: ScoreRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Passages of knowledge near these words. Answered by a list of Passage, the best first."""
+
+    words: str
+    limit: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendCode:
+    """Mail a one-time code to the address on record. `proposal` and everything stored carry the mask instead of the code."""
+
+    proposal: Proposal
+    body: str  # with the code; goes to the mail system and nowhere else
+    code: str
+    code_sha256: str
+    minutes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prove:
+    """The requester has proven who they are. Answered by None."""
+
+
+Effect = Read | Act | Ask | Search | SendCode | Prove

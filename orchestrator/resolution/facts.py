@@ -1,0 +1,101 @@
+"""The facts of one ticket, each with where it came from. Knows no runbook and calls nothing.
+
+A fact is bound under a name (`user`, `payment`) and referred to by a path (`$user.email`, `$orders.0.id`). What a path gives
+carries the provenance of the fact, so that an argument can always say which record, which words or which literal it came from.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.domain.resolution import Provenance
+
+TRUSTED = frozenset({"record", "runbook"})
+"""Sources that an argument may come from as they are. Words of the ticket need a recognizer that found them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    value: Any
+    provenance: Provenance
+
+
+class Facts:
+    """Names to facts. Grows by `with_fact`; never changes in place."""
+
+    def __init__(self, facts: Mapping[str, Fact] | None = None) -> None:
+        self._facts = dict(facts or {})
+
+    def with_fact(self, name: str, value: Any, *, source: str, detail: str) -> "Facts":
+        return Facts({**self._facts, name: Fact(value=value, provenance=Provenance(source=source, detail=detail))})
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._facts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def get(self, path: str) -> Any:
+        """The value at a path without its `$`; None where anything on the way is missing."""
+        fact = self.find(path)
+        return fact.value if fact else None
+
+    def find(self, path: str) -> Fact | None:
+        name, *fields = path.split(".")
+        fact = self._facts.get(name)
+        if fact is None:
+            return None
+        value = fact.value
+        for field in fields:
+            value = step_into(value, field)
+        detail = f"{fact.provenance.detail}: {'.'.join([name, *fields])}" if fields else fact.provenance.detail
+        return Fact(value=value, provenance=replace(fact.provenance, detail=detail))
+
+    def values(self) -> dict[str, Any]:
+        """Plain values, for a template."""
+        return {name: fact.value for name, fact in self._facts.items()}
+
+    def records(self) -> dict[str, Any]:
+        """Only what systems of record said: what a reply may state."""
+        return {name: fact.value for name, fact in self._facts.items() if fact.provenance.source in {"record", "knowledge"}}
+
+
+def step_into(value: Any, field: str) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(field)
+    if isinstance(value, list | tuple) and field.isdigit() and int(field) < len(value):
+        return value[int(field)]
+    return None
+
+
+def scalars(value: Any) -> Iterator[Any]:
+    """Every single value inside a JSON structure."""
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from scalars(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from scalars(each)
+    elif value is not None:
+        yield value
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces. Numbers keep their JSON form."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def sha256(*parts: Any) -> str:
+    return hashlib.sha256(canonical(list(parts)).encode()).hexdigest()
+
+
+def idempotency_key(ticket_id: str, epoch: int, runbook: str, step: str, arguments: Mapping[str, Any]) -> str:
+    """The same act of the same round of a ticket has the same key, whoever carries it out and however often."""
+    return sha256("act", ticket_id, epoch, runbook, step, dict(arguments))
+
+
+def proposal_digest(ticket_id: str, runbook: str, step: str, action: str, arguments: Mapping[str, Any]) -> str:
+    """What an approval freezes."""
+    return sha256("proposal", ticket_id, runbook, step, action, dict(arguments))

@@ -1,0 +1,225 @@
+"""Write what a colleague needs to go on without asking anything twice. Built from facts only; knows no model."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from orchestrator.domain.resolution import HandedOver, Handover, Observation, ObservationStatus
+from orchestrator.domain.tickets import Assurance
+from orchestrator.domain.triage import OTHERS, LinkKind
+from orchestrator.resolution.case import Case, Stop
+from orchestrator.resolution.replies import fill_line
+
+_ASSURANCE = {
+    Assurance.CLAIMED: "not verified",
+    Assurance.AUTHENTICATED: "signed in at the portal",
+    Assurance.PROVEN: "verified by a one-time code",
+}
+_TELLING = (
+    "status",
+    "state",
+    "amount",
+    "total",
+    "currency",
+    "product",
+    "plan",
+    "kind",
+    "service",
+    "site",
+    "region",
+    "expires_at",
+    "expected_on",
+    "delivered_at",
+    "carrier",
+    "minimum_term_ends_on",
+    "duplicate_of",
+    "detail",
+    "version",
+)
+QUOTE_CHARS = 200
+
+
+def hand_over(case: Case, stop: Stop) -> HandedOver:
+    """The packet for the colleague and the reply for the requester."""
+    packet = Handover(
+        summary=" ".join(_summary(case)),
+        why_stopped=stop.why,
+        checked=tuple(case.checked),
+        actions=tuple(case.actions),
+        policies=tuple(_policies(case, stop)),
+        suggested_next_action=_suggestion(case),
+        draft_reply=_draft(case),
+        urgency=_urgency(case),
+    )
+    return HandedOver(packet=packet, reply="" if case.shadow else _told(case))
+
+
+def _summary(case: Case) -> Iterable[str]:
+    ticket, triage = case.ticket, case.triage
+    yield f"{_who(case)} writes: {_quoted(ticket.text)}"
+    classification = triage.classification
+    if case.category == OTHERS:
+        best = ", ".join(f"{name} {share:.0%}" for name, share in classification.alternatives[:3])
+        yield f"No ticket type is certain enough to act on{f' (nearest: {best})' if best else ''}."
+    else:
+        yield f"It is taken as {case.category.replace('_', ' ')} ({classification.confidence:.0%} sure)."
+    if triage.link:
+        what = (
+            f"incident {triage.link.incident_id}"
+            if triage.link.kind is LinkKind.INCIDENT
+            else "an earlier ticket of the same requester"
+        )
+        yield f"It belongs to {what} ({triage.link.ticket_id})."
+    found = _found(case)
+    if found:
+        yield f"On record: {found}."
+    if case.actions:
+        yield f"Done so far: {'; '.join(case.actions)}."
+    else:
+        yield "Nothing has been changed so far."
+
+
+def _who(case: Case) -> str:
+    user, account = case.facts.get("user"), case.facts.get("account")
+    email = case.ticket.requester.email or "somebody without an address"
+    if not user:
+        return f"{email} (not in the directory, {_ASSURANCE[case.ticket.requester.assurance]})"
+    details = [email, str(user.get("kind") or "")]
+    if account:
+        details.append(f"{account.get('name')}, {account.get('tier')} tier{', VIP' if account.get('vip') else ''}")
+    if user.get("vip"):
+        details.append("VIP")
+    details.append(
+        _ASSURANCE[
+            Assurance.PROVEN
+            if case.proven and case.ticket.requester.assurance is Assurance.CLAIMED
+            else case.ticket.requester.assurance
+        ]
+    )
+    return f"{user.get('name') or email} ({', '.join(part for part in details if part)})"
+
+
+def _quoted(text: str) -> str:
+    flat = " ".join(text.split())
+    if not flat:
+        return "(no text)"
+    return f"“{flat if len(flat) <= QUOTE_CHARS else flat[: QUOTE_CHARS - 1].rstrip() + '…'}”"
+
+
+def _found(case: Case) -> str:
+    """The facts that the runbook's own steps established, in words."""
+    base = {"now", "ticket", "requester", "entities", "signals", "contact", "desk", "user", "account"}
+    parts = []
+    user = case.facts.get("user")
+    if user and user.get("status"):
+        parts.append(f"user {user['status']}")
+    for name, value in case.facts.records().items():
+        if name not in base and isinstance(value, Mapping):
+            parts.append(describe(value))
+    return "; ".join(part for part in parts if part)
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """A record in a few words: its id and the fields that tell most."""
+    told = [f"{key.replace('_', ' ')} {_plain(record[key])}" for key in _TELLING if record.get(key) not in (None, "", [])]
+    return (
+        f"{record.get('id') or record.get('name') or 'record'} ({', '.join(told[:7])})"
+        if told
+        else str(record.get("id") or record.get("name") or "record")
+    )
+
+
+def _plain(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def looked_up(title: str, observation: Observation) -> str:
+    """One line of *what was checked*: the look-up and its result."""
+    if observation.status is not ObservationStatus.OK:
+        return f"{title}: {refusal(observation)}"
+    body = observation.body
+    if isinstance(body, list):
+        if not body:
+            return f"{title}: none"
+        shown = "; ".join(describe(row) for row in body[:4] if isinstance(row, Mapping))
+        return f"{title}: {len(body)} found: {shown}{'; ...' if len(body) > 4 else ''}"
+    return f"{title}: {describe(body)}" if isinstance(body, Mapping) else f"{title}: {_plain(body)}"
+
+
+def refusal(observation: Observation) -> str:
+    """What a system of record said when it said no."""
+    body = observation.body if isinstance(observation.body, Mapping) else {}
+    problems = body.get("problems")
+    said = (
+        body.get("detail")
+        or ("; ".join(map(str, problems)) if isinstance(problems, list) else None)
+        or body.get("title")
+        or "no reason given"
+    )
+    status = f" ({observation.http_status})" if observation.http_status else ""
+    return f"{observation.status}{status}: {said}"
+
+
+def _policies(case: Case, stop: Stop) -> Iterable[str]:
+    seen: set[str] = set()
+    rows = [(row["rule"], row["reason"]) for row in case.verdicts]
+    if stop.verdict:
+        rows.append((stop.verdict.rule, stop.verdict.reason))
+    for rule, reason in rows:
+        if rule not in seen and rule != "none":
+            seen.add(rule)
+            yield f"{rule}: {reason}"
+
+
+def _suggestion(case: Case) -> str:
+    names = {**case.facts.values(), "name": case.name, "ticket_id": case.ticket.id}
+    if case.proposed:
+        last = case.proposed[-1]
+        return f"If you agree, {last['preview'][:1].lower()}{last['preview'][1:]} ({last['action']})."
+    if case.runbook:
+        return fill_line(case.runbook.suggested_next_action, names)
+    serving = case.playbook.serving(case.category)
+    if len(serving) == 1 and case.facts.get("user"):
+        return fill_line(serving[0].suggested_next_action, names)
+    if case.passages:
+        best = case.passages[0]
+        return f"Read “{best.title}” ({best.document_id}, {best.source}), the nearest article; then answer the requester."
+    if case.triage.signals.vague:
+        return "Call the requester or ask for the application, the exact message and since when it happens."
+    return f"{case.group()}: take it from here; no runbook covers this type."
+
+
+def _draft(case: Case) -> str:
+    """What the colleague could send once it is done; in the requester's language where we have it."""
+    return case.playbook.macros.say(
+        "handed_over",
+        case.language,
+        name=case.name,
+        ticket_id=case.ticket.id,
+        group=case.group(),
+        matter=case.playbook.macros.matter(case.category, case.language),
+    )
+
+
+def _told(case: Case) -> str:
+    urgent = case.triage.priority.level <= 2
+    return case.playbook.macros.say(
+        "handed_over_urgent" if urgent else "handed_over",
+        case.language,
+        name=case.name,
+        ticket_id=case.ticket.id,
+        group=case.group(),
+        matter=case.playbook.macros.matter(case.category, case.language),
+    )
+
+
+def _urgency(case: Case) -> str:
+    priority = case.triage.priority
+    due = f", due {_at(priority.sla_due_at)}" if priority.sla_due_at else ""
+    why = f": {'; '.join(priority.reasons)}" if priority.reasons else ""
+    return f"P{int(priority.level)}{due}{why}"
+
+
+def _at(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"

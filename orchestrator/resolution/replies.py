@@ -1,0 +1,159 @@
+"""Fill reviewed texts with confirmed facts. Jinja2 in its sandbox; knows languages, knows no ticket and no system.
+
+A text is a mapping from language to template; English and German are always there. A template can only use names that the
+caller gives, and a missing value is an error, never an empty gap in a sentence.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from orchestrator.domain.errors import ConfigurationError
+from orchestrator.resolution.conditions import instant, number
+from orchestrator.resolution.yamlfile import YamlFile, read_yaml
+
+LANGUAGES = ("en", "de", "fr")
+REQUIRED_LANGUAGES = ("en", "de")
+Text = Mapping[str, str]  # language -> template
+
+_DAY = {"en": "{d.day} {month} {d.year}", "de": "{d.day}. {month} {d.year}", "fr": "{d.day} {month} {d.year}"}
+_MONTHS = {
+    "en": ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"],
+    "de": ["Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November", "Dezember"],
+    "fr": ["janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"],
+}
+
+
+def day(value: Any, language: str = "en") -> str:
+    """An instant as a date that people write; what is no instant stays as it is."""
+    at = instant(value)
+    return _DAY[language].format(d=at, month=_MONTHS[language][at.month - 1]) if isinstance(at, datetime) else str(value)
+
+
+def money(value: Any, language: str = "en") -> str:
+    """1234.5 to "1,234.50" (German "1.234,50", French "1 234,50")."""
+    amount = number(value)
+    if amount is None:
+        return str(value)
+    text = f"{amount:,.2f}"
+    separators = {"de": (".", ","), "fr": (" ", ",")}.get(language)
+    if not separators:
+        return text
+    return text.replace(",", "\0").replace(".", separators[1]).replace("\0", separators[0])
+
+
+def _environment(language: str) -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    environment.globals.clear()
+    environment.filters["day"] = lambda value: day(value, language)
+    environment.filters["money"] = lambda value: money(value, language)
+    return environment
+
+
+_ENVIRONMENTS = {language: _environment(language) for language in LANGUAGES}
+
+
+def language_of(wanted: str, text: Text) -> str:
+    """The wanted language where the text has it, else English."""
+    return wanted if wanted in text and wanted in LANGUAGES else "en"
+
+
+def fill(text: Text, language: str, names: Mapping[str, Any]) -> str:
+    """The text in this language (English where it has no other); raises ConfigurationError where a value is missing."""
+    chosen = language_of(language, text)
+    try:
+        filled = _ENVIRONMENTS[chosen].from_string(text[chosen]).render(names)
+    except TemplateError as error:
+        raise ConfigurationError(
+            f"A reviewed text cannot be filled: {error}.", hint=f"It begins with: {text[chosen][:60]!r}."
+        ) from error
+    return "\n".join(line.rstrip() for line in filled.strip().splitlines())
+
+
+def fill_line(template: str, names: Mapping[str, Any]) -> str:
+    """An English sentence for colleagues, on one line."""
+    return " ".join(fill({"en": template}, "en", names).split())
+
+
+def template_problems(template: str, known: Iterable[str]) -> list[str]:
+    """Why a template cannot be used: it does not parse, or it uses a name that nothing provides."""
+    try:
+        parsed = _ENVIRONMENTS["en"].parse(template)
+    except TemplateError as error:
+        return [f"template does not parse: {error}"]
+    unknown = sorted(meta.find_undeclared_variables(parsed) - set(known))
+    return [f"template uses {', '.join(unknown)}, which nothing provides"] if unknown else []
+
+
+def text_problems(text: Text, known: Sequence[str]) -> list[tuple[str, str]]:
+    """(language, problem) for every problem of a text."""
+    found = [(language, "is missing") for language in REQUIRED_LANGUAGES if language not in text]
+    found += [(language, f"unknown language; there are {', '.join(LANGUAGES)}") for language in text if language not in LANGUAGES]
+    found += [(language, problem) for language, template in text.items() for problem in template_problems(template, known)]
+    return found
+
+
+MACROS: Mapping[str, tuple[str, ...]] = {
+    "identity_subject": ("ticket_id",),
+    "identity_mail": ("name", "ticket_id", "code", "minutes"),
+    "identity_question": ("name", "ticket_id", "minutes"),
+    "identity_reminder": ("name", "ticket_id", "minutes"),
+    "which_one": ("name", "thing", "candidates"),
+    "which_value": ("name", "thing"),
+    "detail_question": ("name", "choices", "ticket_id"),
+    "handed_over": ("name", "ticket_id", "group", "matter"),
+    "handed_over_urgent": ("name", "ticket_id", "group", "matter"),
+    "awaiting_approval": ("name", "ticket_id", "what"),
+    "linked_incident": ("name", "ticket_id", "incident_id", "matter", "places"),
+    "linked_duplicate": ("name", "ticket_id", "other_id"),
+    "linked_resolved": ("name", "ticket_id", "incident_id", "matter", "places"),
+    "duplicate_resolved": ("name", "ticket_id", "other_id", "answer"),
+}
+"""The desk's own texts, with the names that each may use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Macros:
+    texts: Mapping[str, Text]
+    matters: Mapping[str, Text]  # category -> how a requester would call it
+    things: Mapping[str, Text]  # order, invoice, ... -> the word for it
+
+    def say(self, name: str, language: str, **names: Any) -> str:
+        return fill(self.texts[name], language, names)
+
+    def matter(self, category: str, language: str) -> str:
+        text = self.matters.get(category) or self.matters["Others"]
+        return text.get(language) or text["en"]
+
+    def thing(self, name: str, language: str) -> str:
+        text = self.things.get(name) or {"en": name}
+        return text.get(language) or text["en"]
+
+
+def load_macros(path: Path, categories: Iterable[str]) -> tuple[Macros, list[str]]:
+    """The desk's texts and everything that is wrong with them."""
+    file = read_yaml(path)
+    if file.problems or not isinstance(file.data, dict):
+        return Macros(texts={}, matters={}, things={}), list(file.problems) or [file.complaint((), "a mapping is needed")]
+    texts, matters, things = (file.data.get(key) or {} for key in ("macros", "matters", "things"))
+    problems = [file.complaint((key,), "unknown field") for key in file.data if key not in {"macros", "matters", "things"}]
+    problems += [file.complaint(("macros",), f"`{name}` is missing") for name in MACROS if name not in texts]
+    problems += [file.complaint(("macros", name), "unknown macro") for name in texts if name not in MACROS]
+    for name in texts.keys() & MACROS.keys():
+        problems += _problems_of(file, ("macros", name), texts[name], MACROS[name])
+    for where, words in (("matters", matters), ("things", things)):
+        for name, text in words.items():
+            problems += _problems_of(file, (where, name), text, ())
+    problems += [file.complaint(("matters",), f"`{name}` is missing") for name in [*categories, "Others"] if name not in matters]
+    return Macros(texts=texts, matters=matters, things=things), problems
+
+
+def _problems_of(file: YamlFile, place: tuple[str, ...], text: Any, known: tuple[str, ...]) -> list[str]:
+    if not isinstance(text, dict):
+        return [file.complaint(place, "needs a text per language")]
+    return [file.complaint((*place, language), problem) for language, problem in text_problems(text, known)]

@@ -1,0 +1,405 @@
+"""Load runbooks: reviewed YAML files become checked records, or every problem of every file is listed at once. Calls nothing.
+
+A runbook says for one kind of matter what to look at, whom it is for, what must hold, what to do, how to see that it worked and
+what to tell the requester. It holds no code: steps are drawn from the action catalogue, arguments are references to facts
+(`$user.id`) or literals, rules are conditions.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.domain.actions import Action
+from orchestrator.domain.resolution import Rung
+from orchestrator.resolution import conditions, derive
+from orchestrator.resolution.arguments import NAMED_BY, RECOGNIZERS
+from orchestrator.resolution.replies import template_problems, text_problems
+from orchestrator.resolution.yamlfile import Place, YamlFile, read_yaml
+
+BASE_NAMES = frozenset({"ticket", "requester", "user", "account", "entities", "signals", "now"})
+"""Facts that every case has before its runbook begins."""
+UNTRUSTED_NAMES = frozenset({"ticket", "requester", "entities", "signals"})
+"""Facts that rest on what somebody wrote: conditions may read them, the arguments of an act may not."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Condition = dict[str, Any]
+Language = dict[str, str]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+
+
+class Read(_Strict):
+    """Look something up. `one`: the answer is a list of which the only entry counts; none or several stop with these words."""
+
+    kind: Literal["read"] = "read"
+    read: str
+    with_: dict[str, Any] = Field(default={}, alias="with")
+    as_: Name = Field(alias="as")
+    one: str | None = None
+
+
+class Pick(_Strict):
+    """Choose one of several records: by what the requester's words name, else by what fits; never by guessing."""
+
+    kind: Literal["pick"] = "pick"
+    pick: Name
+    from_: str = Field(alias="from")
+    named_by: dict[str, str] = {}  # field of the record -> order, invoice, payment, ..., month or words
+    where: list[Condition] = []  # about `$it`; what does not fit is left out
+    prefer: list[Condition] = []  # about `$it`; narrows only where several fit
+    newest: str | None = None  # field with a time: of several, the latest counts
+    newest_if: list[str] = []  # ... only where the words mention one of these
+    thing: str  # what it is called in a question
+    label: str = ""  # one candidate in a question; template over `it`; empty: never asked
+    none: str  # why it stops when nothing fits; template
+
+
+class Take(_Strict):
+    """Take one typed value from the requester's own words."""
+
+    kind: Literal["take"] = "take"
+    take: str
+    as_: Name = Field(alias="as")
+    thing: str
+    optional: bool = False
+    none: str = ""
+
+
+class Let(_Strict):
+    """Derive a fact from facts by a named function."""
+
+    kind: Literal["let"] = "let"
+    let: Name
+    be: str
+    of: list[Any]
+
+
+class Require(_Strict):
+    """What must hold to go on; `otherwise` tells a colleague why it stopped."""
+
+    kind: Literal["require"] = "require"
+    require: list[Condition]
+    otherwise: str
+
+
+class Search(_Strict):
+    """Passages from knowledge, the best first; stops when none reaches `at_least`."""
+
+    kind: Literal["search"] = "search"
+    search: Literal["knowledge"]
+    as_: Name = Field(alias="as")
+    at_least: Annotated[float, Field(gt=0, le=1)]
+    none: str
+
+
+class Confirm(_Strict):
+    """Ask the requester for a plain yes to exactly this."""
+
+    kind: Literal["confirm"] = "confirm"
+    confirm: Language
+
+
+class Act(_Strict):
+    """Change something. `owner`: whose record it is, as its system of record says; absent for the company's own."""
+
+    kind: Literal["act"] = "act"
+    act: str
+    with_: dict[str, Any] = Field(default={}, alias="with")
+    as_: Name = Field(alias="as")
+    owner: str | None = None
+    service: str | None = None  # reference to the service that it changes: freeze windows and tiers apply
+    preview: str  # what would change, for an approver; template
+    after: Language = {}  # told while it waits for approval
+
+
+Step = Read | Pick | Take | Let | Require | Search | Confirm | Act
+_KINDS: Mapping[str, type[_Strict]] = {
+    "read": Read, "pick": Pick, "take": Take, "let": Let, "require": Require, "search": Search, "confirm": Confirm, "act": Act,
+}  # fmt: skip
+
+
+class Eligible(_Strict):
+    that: Condition
+    otherwise: str
+
+
+class Escalate(_Strict):
+    when: list[Condition]
+    because: str
+
+
+class Verify(_Strict):
+    """The success probe: one read of the system of record (or the knowledge again), and what it must say."""
+
+    read: str | None = None
+    with_: dict[str, Any] = Field(default={}, alias="with")
+    search: Literal["knowledge"] | None = None
+    as_: Name = Field(alias="as")
+    expect: list[Condition] = Field(min_length=1)
+
+
+class Runbook(_Strict):
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    title: str
+    about: str  # one sentence that tells it from the others of its type
+    ticket_types: list[str] = Field(min_length=1)
+    reviewed_by: str
+    reviewed_on: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    identity: Literal["none", "claimed", "proven"]
+    for_requester_only: bool = True  # somebody else as the target stops it
+    rung: Literal["shadow", "suggest", "approve", "notify", "full"]
+    step_limit: Annotated[int, Field(ge=1, le=50)] = 12
+    eligible: list[Eligible] = []
+    steps: list[Step]
+    escalate_when: list[Escalate] = []
+    verify: Verify
+    resolution_code: Name
+    reply: Language
+    note: str = ""  # for colleagues; template
+    suggested_next_action: str
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def autonomy(self) -> Rung:
+        return Rung(self.rung)
+
+    @property
+    def acts(self) -> list[Act]:
+        return [step for step in self.steps if isinstance(step, Act)]
+
+    @property
+    def actions(self) -> frozenset[str]:
+        reads = {step.read for step in self.steps if isinstance(step, Read)} | ({self.verify.read} if self.verify.read else set())
+        return frozenset(reads | {step.act for step in self.acts})
+
+    @property
+    def bound(self) -> frozenset[str]:
+        """Names of the facts that it provides."""
+        return frozenset(name for step in self.steps if (name := binding(step))) | {self.verify.as_}
+
+
+def binding(step: Step) -> str | None:
+    match step:
+        case Read() | Take() | Search() | Act():
+            return step.as_
+        case Pick():
+            return step.pick
+        case Let():
+            return step.let
+    return None
+
+
+def load_runbooks(
+    folder: Path, *, actions: Mapping[str, Action], ticket_types: Sequence[str], things: Iterable[str] = ()
+) -> tuple[dict[str, Runbook], list[str]]:
+    """Every runbook of a folder by name, and every problem of every file."""
+    runbooks: dict[str, Runbook] = {}
+    problems: list[str] = []
+    for path in sorted(folder.glob("*.yaml")):
+        file = read_yaml(path)
+        problems += file.problems
+        runbook, found = _read(file) if not file.problems else (None, [])
+        problems += found
+        if runbook is None:
+            continue
+        problems += [
+            file.complaint(place, problem)
+            for place, problem in _Check(runbook, actions=actions, ticket_types=ticket_types, things=frozenset(things)).problems()
+        ]
+        if runbook.name != path.stem:
+            problems.append(file.complaint(("name",), f"must be the file's name, {path.stem!r}, not {runbook.name!r}"))
+        runbooks[runbook.name] = runbook
+    if not runbooks and not problems:
+        problems.append(f"{folder}: no runbook (*.yaml) in this folder")
+    return runbooks, problems
+
+
+def _read(file: YamlFile) -> tuple[Runbook | None, list[str]]:
+    if not isinstance(file.data, dict):
+        return None, [file.complaint((), "a runbook is a mapping")]
+    problems: list[str] = []
+    steps: list[Step] = []
+    raw = file.data.get("steps")
+    for index, each in enumerate(raw if isinstance(raw, list) else []):
+        step, found = _read_step(file, ("steps", index), each)
+        problems += found
+        if step is not None:
+            steps.append(step)
+    try:
+        runbook = Runbook.model_validate({**file.data, "steps": steps if isinstance(raw, list) else raw})
+    except ValidationError as error:
+        return None, [*problems, *file.complaints(error)]
+    return (None if problems else runbook), problems
+
+
+def _read_step(file: YamlFile, place: Place, raw: Any) -> tuple[Any, list[str]]:
+    kinds = [kind for kind in _KINDS if isinstance(raw, dict) and kind in raw]
+    if len(kinds) != 1:
+        return None, [file.complaint(place, f"a step is exactly one of {', '.join(_KINDS)}; got {raw!r:.80}")]
+    try:
+        return _KINDS[kinds[0]].model_validate(raw), []
+    except ValidationError as error:
+        return None, [file.complaint((*place, *each["loc"]), each["msg"]) for each in error.errors()]
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What only the whole can show: actions exist, arguments fit, every reference is provided by an earlier step."""
+
+    runbook: Runbook
+    actions: Mapping[str, Action]
+    ticket_types: Sequence[str]
+    things: frozenset[str]
+
+    def problems(self) -> Iterator[tuple[Place, str]]:
+        runbook = self.runbook
+        for index, name in enumerate(runbook.ticket_types):
+            if name not in self.ticket_types:
+                yield ("ticket_types", index), f"unknown ticket type {name!r}"
+        for index, rule in enumerate(runbook.eligible):
+            yield from self._conditions(("eligible", index, "that"), [rule.that], BASE_NAMES)
+            yield from self._template(("eligible", index, "otherwise"), rule.otherwise, BASE_NAMES)
+        known = set(BASE_NAMES)
+        taken: set[str] = set()
+        acting = False
+        for index, step in enumerate(runbook.steps):
+            place: Place = ("steps", index)
+            if acting and not isinstance(step, Act | Confirm):
+                yield place, "after the first confirmation or act nothing more is looked up; the probe stands under `verify`"
+            acting = acting or isinstance(step, Act | Confirm)
+            yield from self._step(place, step, known, taken)
+            name = binding(step)
+            if name and name in known:
+                yield place, f"`{name}` is taken already"
+            if name:
+                known.add(name)
+            if isinstance(step, Take):
+                taken.add(step.as_)
+        yield from self._ending(known)
+        if len(runbook.steps) + 3 > runbook.step_limit:  # the two base look-ups and the probe count as well
+            yield (
+                ("step_limit",),
+                f"{runbook.step_limit} is less than its {len(runbook.steps)} steps, the base look-ups and the probe",
+            )
+
+    def _step(self, place: Place, step: Step, known: set[str], taken: set[str]) -> Iterator[tuple[Place, str]]:
+        match step:
+            case Read():
+                yield from self._call(place, "read", step.read, step.with_, known, writes=False)
+            case Pick():
+                yield from self._pick(place, step, known)
+            case Take():
+                if step.take not in RECOGNIZERS:
+                    yield (*place, "take"), f"no recognizer for {step.take!r}; there are {', '.join(RECOGNIZERS)}"
+                if not step.optional and not step.none:
+                    yield (*place, "none"), "says why it stops when nothing is found"
+                yield from self._thing((*place, "thing"), step.thing)
+            case Let():
+                if step.be not in derive.FUNCTIONS:
+                    yield (*place, "be"), f"no function {step.be!r}; there are {', '.join(derive.FUNCTIONS)}"
+                for reference in step.of:
+                    yield from self._reference((*place, "of"), reference, known)
+            case Require():
+                yield from self._conditions((*place, "require"), step.require, known)
+                yield from self._template((*place, "otherwise"), step.otherwise, known)
+            case Confirm():
+                yield from self._text((*place, "confirm"), step.confirm, known)
+            case Act():
+                yield from self._call(place, "act", step.act, step.with_, known, writes=True)
+                yield from self._act(place, step, known)
+
+    def _pick(self, place: Place, step: Pick, known: set[str]) -> Iterator[tuple[Place, str]]:
+        yield from self._reference((*place, "from"), step.from_, known)
+        for field, kind in step.named_by.items():
+            if kind not in NAMED_BY:
+                yield (*place, "named_by", field), f"unknown kind {kind!r}; there are {', '.join(sorted(NAMED_BY))}"
+        yield from self._conditions((*place, "where"), step.where, known | {"it"})
+        yield from self._conditions((*place, "prefer"), step.prefer, known | {"it"})
+        yield from self._template((*place, "none"), step.none, known)
+        yield from self._template((*place, "label"), step.label, {"it"})
+        yield from self._thing((*place, "thing"), step.thing)
+
+    def _act(self, place: Place, step: Act, known: set[str]) -> Iterator[tuple[Place, str]]:
+        for name, value in step.with_.items():
+            if isinstance(value, str) and value.startswith("$") and value[1:].split(".")[0] in UNTRUSTED_NAMES:
+                yield (*place, "with", name), f"{value} is what somebody wrote; an act takes records, recognized values or literals"
+        for field in ("owner", "service"):
+            if reference := getattr(step, field):
+                yield from self._reference((*place, field), reference, known)
+        yield from self._template((*place, "preview"), step.preview, known)
+        if step.after:
+            yield from self._text((*place, "after"), step.after, known)
+
+    def _ending(self, known: set[str]) -> Iterator[tuple[Place, str]]:
+        runbook = self.runbook
+        for index, rule in enumerate(runbook.escalate_when):
+            yield from self._conditions(("escalate_when", index, "when"), rule.when, known)
+            yield from self._template(("escalate_when", index, "because"), rule.because, known)
+        verify = runbook.verify
+        if (verify.read is None) == (verify.search is None):
+            yield ("verify",), "is either a `read` or a `search`"
+        if verify.read:
+            yield from self._call(("verify",), "read", verify.read, verify.with_, known, writes=False)
+        if verify.as_ in known:
+            yield ("verify", "as"), f"`{verify.as_}` is taken already: the probe must not stand for what was read before"
+        known = known | {verify.as_}
+        yield from self._conditions(("verify", "expect"), verify.expect, known)
+        told = known - UNTRUSTED_NAMES | {"name", "ticket_id"}
+        yield from self._text(("reply",), runbook.reply, told)
+        yield from self._template(("note",), runbook.note, told)
+        yield from self._template(
+            ("suggested_next_action",), runbook.suggested_next_action, {"user", "account", "name", "ticket_id"}
+        )
+
+    def _call(
+        self, place: Place, field: str, name: str, arguments: Mapping[str, Any], known: set[str], *, writes: bool
+    ) -> Iterator[tuple[Place, str]]:
+        action = self.actions.get(name)
+        if action is None:
+            yield (*place, field), f"the catalogue has no action {name!r}"
+            return
+        if action.writes != writes:
+            yield (
+                (*place, field),
+                f"{name} {'changes' if action.writes else 'does not change'} the world: it is {'an act' if action.writes else 'a read'}",
+            )
+        document = action.input.document
+        for argument in sorted(set(arguments) - set(document.get("properties") or {})):
+            yield (*place, "with", argument), f"{name} takes no {argument!r}"
+        for argument in sorted(set(document.get("required") or ()) - set(arguments)):
+            yield (*place, "with"), f"{name} needs {argument!r}"
+        for argument, value in arguments.items():
+            if isinstance(value, str) and value.startswith("$"):
+                yield from self._reference((*place, "with", argument), value, known)
+
+    def _reference(self, place: Place, reference: Any, known: Iterable[str]) -> Iterator[tuple[Place, str]]:
+        if isinstance(reference, str) and reference.startswith("$"):
+            if reference[1:].split(".")[0] not in known:
+                yield place, f"nothing before it provides {reference}"
+        elif place[-1] in {"from", "owner", "service"}:
+            yield place, f"is a reference such as $user.id, not {reference!r}"
+
+    def _conditions(self, place: Place, rules: Sequence[Condition], known: Iterable[str]) -> Iterator[tuple[Place, str]]:
+        names = set(known)
+        for index, rule in enumerate(rules):
+            for problem in conditions.problems(rule, lambda path: path.split(".")[0] in names):
+                yield (*place, index), problem
+
+    def _template(self, place: Place, template: str, known: Iterable[str]) -> Iterator[tuple[Place, str]]:
+        yield from ((place, problem) for problem in template_problems(template, known))
+
+    def _text(self, place: Place, text: Language, known: Iterable[str]) -> Iterator[tuple[Place, str]]:
+        yield from (((*place, language), problem) for language, problem in text_problems(text, [*known, "name", "ticket_id"]))
+
+    def _thing(self, place: Place, thing: str) -> Iterator[tuple[Place, str]]:
+        if self.things and thing not in self.things:
+            yield place, f"the macros have no word for {thing!r}"
