@@ -4,7 +4,9 @@ The server starts once per session, on first use, without fsync (a test's databa
 `dsn` or `store` gets a fresh database, copied from a migrated template.
 """
 
+import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -35,10 +37,17 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def _roomy_folder() -> Path:
+    """Memory where there is plenty of it: copying the template for every test is mostly making files."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30
+    return memory if roomy else Path(tempfile.gettempdir())
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """The session's server; its database `cloister` is migrated and serves as the template: connect to a copy, never to it."""
-    server = Server(Path(tempfile.gettempdir()) / f"cloister-test-{secrets.token_hex(4)}", settings=UNSAFE_BUT_FAST)
+    server = Server(_roomy_folder() / f"cloister-test-{secrets.token_hex(4)}", settings=UNSAFE_BUT_FAST)
     try:
         server.start()
         migrate(server.dsn)
