@@ -47,9 +47,11 @@ class LanguageModelReplica:
         """`verify` checks each model before it is loaded; by default its manifest (see `serving.adapters.verify_manifest`)."""
         switch_off_phone_home()
         self._problems: list[str] = []
+        self._reconciling = asyncio.Lock()
         self._engine = await Engine.start(config, verify=verify)
-        rows = adapters if source is None else await asyncio.to_thread(source)
-        await self.reconcile(rows)
+        await self.reconcile(adapters)
+        if source:
+            await self._follow_once(source)
         self._follower = asyncio.create_task(self._follow(source, reconcile_every_s)) if source else None
         gc.collect()
         gc.freeze()  # what start-up made is not looked at again: shorter pauses
@@ -79,7 +81,8 @@ class LanguageModelReplica:
                 desired.append(DesiredAdapter.parse(row))
             except CloisterError as error:
                 problems.append(str(error))
-        problems += await self._engine.reconcile(desired)
+        async with self._reconciling:
+            problems += await self._engine.reconcile(desired)
         for problem in set(problems) - set(self._problems):
             logger.warning("adapter: %s", problem)
         self._problems = problems
@@ -96,11 +99,14 @@ class LanguageModelReplica:
     async def _follow(self, source: AdapterSource, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s)
-            try:
-                await self.reconcile(await asyncio.to_thread(source))
-            except Exception as error:  # the database may be away: keep what is served, say so, try again
-                self._problems = [f"desired adapters could not be read or applied: {error}"]
-                logger.warning("adapter: %s", self._problems[0])
+            await self._follow_once(source)
+
+    async def _follow_once(self, source: AdapterSource) -> None:
+        try:
+            await self.reconcile(await asyncio.to_thread(source))
+        except Exception as error:  # the database may be away: keep what is served, say so, try again
+            self._problems = [f"desired adapters could not be read or applied: {error}"]
+            logger.warning("adapter: %s", self._problems[0])
 
     def __del__(self) -> None:
         """Serve calls it once, after the requests under way have ended."""
