@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.domain.triage import OTHERS, Classification
 from orchestrator.ports import ScoreRequest, ScoreResult
 
 
@@ -48,3 +49,23 @@ def _logprobs(request: ScoreRequest) -> tuple[float, ...]:
     counts = [1.0 + tail.count(option) for option in request.options]
     total = math.log(sum(counts))
     return tuple(math.log(count) - total for count in counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedClassifier:
+    """The category whose name stands in the text, e.g. `password_reset: ...`; Others where none does."""
+
+    names: tuple[str, ...]
+
+    def classify(self, texts: Sequence[str], vectors: np.ndarray) -> list[Classification]:
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: str) -> Classification:
+        found = next((name for name in self.names if name in text), None)
+        return Classification(
+            category=found or OTHERS,
+            confidence=1.0 if found else 0.0,
+            abstained=found is None,
+            alternatives=((found, 1.0),) if found else (),
+            stage="head",
+        )

@@ -1,6 +1,7 @@
 """Triage of a micro-batch: one embed call, one score call, one linking transaction. Joins the triage verbs; decides nothing itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -27,6 +28,13 @@ CANDIDATES = 40
 OPEN = frozenset({State.ACTIVE, State.PENDING, State.ESCALATED})
 
 
+Timer = Callable[[str], AbstractContextManager[None]]
+
+
+def _untimed(stage: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class Classifier(Protocol):
     def classify(self, texts: Sequence[str], vectors: np.ndarray) -> list[Classification]: ...
 
@@ -41,18 +49,22 @@ class Triager:
     clock: Clock
     link_window: timedelta = LINK_WINDOW
 
-    def triage(self, tickets: Sequence[Ticket]) -> dict[str, Triage]:
+    def triage(self, tickets: Sequence[Ticket], stage: Timer = _untimed) -> dict[str, Triage]:
         """Classify, link, prioritize and route these tickets, and write it all in one transaction."""
         if not tickets:
             return {}
         texts = [ticket.text for ticket in tickets]
-        vectors = self.embedder.embed(texts)
-        classifications = dict(zip((t.id for t in tickets), self.classifier.classify(texts, vectors), strict=True))
-        directory = self.house.directory()
-        profiles = self.house.profiles(ticket.requester.email for ticket in tickets)
+        with stage("embed"):
+            vectors = self.embedder.embed(texts)
+        with stage("classify"):
+            classifications = dict(zip((t.id for t in tickets), self.classifier.classify(texts, vectors), strict=True))
+        with stage("look up"):
+            directory = self.house.directory()
+            profiles = self.house.profiles(ticket.requester.email for ticket in tickets)
         entities = {ticket.id: find_entities(ticket.text, directory) for ticket in tickets}
         now = self.clock()
-        with self.store.transaction() as tx:
+
+        def write(tx: Transaction) -> dict[str, Triage]:
             contacts = tx.contacts([t.requester.email for t in tickets], since=now - CONTACT_WINDOW)
             signals = {
                 t.id: read_signals(t.text, earlier_contacts=_same_matter(t, classifications[t.id], contacts)) for t in tickets
@@ -66,7 +78,10 @@ class Triager:
                 for t in tickets
             }
             tx.save_triage(triages, now=now)
-        return triages
+            return triages
+
+        with stage("link"):
+            return self.store.run(write)
 
     def _link(
         self,

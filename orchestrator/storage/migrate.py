@@ -2,12 +2,13 @@
 
 import hashlib
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
-from orchestrator.domain.errors import ConfigurationError
+from orchestrator.domain.errors import ConfigurationError, StoreUnavailable
 
 FOLDER = Path(__file__).parent / "migrations"
 LOCK = 0x636C6F6973746572  # "cloister": the advisory lock of whoever migrates
@@ -100,3 +101,15 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> str:
             [migration.number, migration.name, migration.sha256],
         )
     return migration.name
+
+
+def migrate_when_up(dsn: str, *, patience_s: float = 60.0) -> list[str]:
+    """`migrate`, waiting for a database that is starting or restarting. Raises StoreUnavailable when the time is up."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return migrate(dsn)
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"The database did not answer for {patience_s:.0f} s: {error}") from error
+            time.sleep(0.2)

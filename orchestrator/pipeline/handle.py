@@ -1,0 +1,98 @@
+"""A micro-batch of claimed tickets, from claim to outcome. Joins triage and resolution; what each does, they know."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from orchestrator.domain.resolution import Outcome, Resolved
+from orchestrator.domain.tickets import Stage, Ticket
+from orchestrator.domain.triage import Triage
+from orchestrator.pipeline.desk import Desk
+from orchestrator.ports import Claim, Transaction
+from orchestrator.resolution.drive import Driven, Work, drive
+from orchestrator.resolution.linked import resolve_linked
+
+
+class Stopwatch:
+    """Seconds per stage, summed over batches. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - began)
+
+    def add(self, stage: str, seconds: float) -> None:
+        with self._lock:
+            self._seconds[stage] += seconds
+
+    def seconds(self) -> dict[str, float]:
+        with self._lock:
+            return {stage: round(seconds, 3) for stage, seconds in self._seconds.items()}
+
+
+def handle(desk: Desk, claims: Sequence[Claim], watch: Stopwatch) -> int:
+    """Triage what is new, resolve, write all outcomes in one transaction fenced by the claims; gives how many came to an outcome."""
+    by_ticket = {claim.ticket_id: claim for claim in claims}
+    with watch.time("read"):
+        tickets, triages = desk.store.run(lambda tx: (tx.tickets(list(by_ticket)), tx.triages(list(by_ticket))))
+    with watch.time("triage"):
+        triages |= desk.triager.triage(
+            [t for t in tickets.values() if t.stage is Stage.ACCEPTED or t.id not in triages], watch.time
+        )
+    with watch.time("resolve"):
+        works = [
+            Work(ticket=tickets[i], triage=triages[i], claim=by_ticket[i]) for i in sorted(tickets, key=lambda i: tickets[i].number)
+        ]
+        driven = drive(works, desk.resolution)
+    with watch.time("write"):
+        desk.store.run(lambda tx: _write(tx, desk, driven, tickets, by_ticket, desk.clock()))
+    if any(isinstance(outcome, Resolved) for outcome in driven.outcomes.values()):
+        desk.house.forget()  # something in the world may have changed
+    return len(driven.outcomes)
+
+
+def _write(
+    tx: Transaction, desk: Desk, driven: Driven, tickets: Mapping[str, Ticket], claims: Mapping[str, Claim], now: datetime
+) -> None:
+    done = [claims[ticket_id] for ticket_id in driven.outcomes]
+    again: dict[str, list[Claim]] = defaultdict(list)
+    for ticket_id, why in driven.retry.items():
+        again[why].append(claims[ticket_id])
+    tx.hold([*done, *(claim for group in again.values() for claim in group)])
+    if driven.outcomes:
+        tx.save_outcomes(driven.outcomes, notes=driven.notes, now=now)
+        _resolve_followers(tx, desk, driven.outcomes, tickets, now)
+    tx.finish(done)
+    for why, group in again.items():
+        tx.retry(group, error=why, now=now)
+
+
+def _resolve_followers(
+    tx: Transaction, desk: Desk, outcomes: Mapping[str, Outcome], tickets: Mapping[str, Ticket], now: datetime
+) -> None:
+    """What waited for a ticket that is now resolved is resolved with it, in the same transaction."""
+    for ticket_id, outcome in outcomes.items():
+        if not isinstance(outcome, Resolved):
+            continue
+        waiting = tx.linked_to(ticket_id)
+        if not waiting:
+            continue
+        linked: list[tuple[Ticket, Triage]] = []
+        found, triages = tx.tickets(waiting), tx.triages(waiting)
+        linked = [(found[i], triages[i]) for i in waiting if i in triages]
+        names = {t.requester.email.lower(): t.requester.name or "" for t, _ in linked}
+        followers = resolve_linked(
+            tickets[ticket_id], outcome.verification, outcome.reply, linked, desk.resolution.playbook, names=names
+        )
+        if followers:
+            tx.save_outcomes(followers, notes={i: {"resolved_with": ticket_id} for i in followers}, now=now)

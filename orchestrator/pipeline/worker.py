@@ -1,0 +1,133 @@
+"""The worker: claims micro-batches of tickets, handles them, keeps their leases, and does the housekeeping in between.
+
+    claim -> handle (triage; linked? handed over? resolve) -> finish
+
+A batch that fails goes back to the queue with a growing pause; a lease that was lost drops what was about to be written.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from orchestrator.domain.errors import CloisterError, FencedOut, ModelUnavailable
+from orchestrator.knowledge.documents import read_documents
+from orchestrator.knowledge.load import load_documents
+from orchestrator.pipeline.deliver import deliver
+from orchestrator.pipeline.desk import Desk
+from orchestrator.pipeline.handle import Stopwatch, handle
+from orchestrator.ports import Claim
+
+log = logging.getLogger("cloister.worker")
+IDLE_S = 1.0
+HOUSEKEEPING_S = 0.5
+PAUSE_AFTER_ERROR_S = 1.0
+
+
+class Worker:
+    """One loop of claims and one of housekeeping; `run` until told to stop. Several workers share one queue."""
+
+    def __init__(self, desk: Desk, *, batch_size: int = 32, lease_s: float = 30.0, name: str | None = None) -> None:
+        self._desk = desk
+        self._batch_size = batch_size
+        self._lease_s = lease_s
+        self._name = name or f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
+        self._watch = Stopwatch()
+        self._handled = 0
+        self._trouble = ""
+        self.ready = False
+
+    def run(self, stopping: threading.Event) -> None:
+        """Work until `stopping` is set; the batch under way is finished first."""
+        keeper = threading.Thread(target=self._keep_house, args=(stopping,), name="housekeeping", daemon=True)
+        keeper.start()
+        self._prepare(stopping)
+        while not stopping.is_set():
+            try:
+                if not self.work_once():
+                    self._desk.store.wait_for_work(IDLE_S)
+            except Exception as error:
+                self._trouble = f"{type(error).__name__}: {error}"
+                log.exception("a batch failed; its tickets come back when their leases end")
+                stopping.wait(PAUSE_AFTER_ERROR_S)
+        keeper.join(timeout=5)
+
+    def work_once(self) -> int:
+        """Claim and handle one micro-batch; gives how many tickets it had."""
+        claims = self._desk.store.run(lambda tx: tx.claim(worker=self._name, limit=self._batch_size, lease_s=self._lease_s))
+        if not claims:
+            return 0
+        with self._watch.time("batch"), self._kept(claims):
+            try:
+                self._handled += handle(self._desk, claims, self._watch)
+                self._trouble = ""
+            except FencedOut as error:
+                log.warning("lease lost: %s", error)
+            except (ModelUnavailable, CloisterError) as error:
+                self._give_back(claims, error)
+        return len(claims)
+
+    def status(self) -> dict[str, Any]:
+        """For `GET /v1/status`."""
+        return {
+            "worker": self._name,
+            "handled": self._handled,
+            "stage_seconds": self._watch.seconds(),
+            "trouble": self._trouble,
+        }
+
+    def _prepare(self, stopping: threading.Event) -> None:
+        """Load the house's documents and warm what the first batch would wait for; tried again until it works."""
+        while not stopping.is_set():
+            try:
+                if self._desk.knowledge and self._desk.knowledge.is_dir():
+                    load_documents(self._desk.store, self._desk.embedder, read_documents(self._desk.knowledge))
+                self.ready = True
+                return
+            except CloisterError as error:
+                self._trouble = str(error)
+                log.warning("not ready: %s", error)
+                stopping.wait(PAUSE_AFTER_ERROR_S)
+
+    def _give_back(self, claims: Sequence[Claim], error: CloisterError) -> None:
+        self._trouble = str(error)
+        log.warning("%d tickets go back to the queue: %s", len(claims), error)
+        self._desk.store.run(lambda tx: tx.retry(claims, error=str(error), now=self._desk.clock()))
+
+    @contextmanager
+    def _kept(self, claims: Sequence[Claim]) -> Iterator[None]:
+        """Prolong the leases while the block runs."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(self._lease_s / 3):
+                try:
+                    self._desk.store.run(lambda tx: tx.heartbeat(claims, lease_s=self._lease_s))
+                except CloisterError as error:
+                    log.warning("heartbeat failed: %s", error)
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join(timeout=self._lease_s)
+
+    def _keep_house(self, stopping: threading.Event) -> None:
+        """Outbox and expiring approvals, beside the batches."""
+        while not stopping.wait(HOUSEKEEPING_S):
+            started = time.monotonic()
+            try:
+                while deliver(self._desk.store, self._desk.systems, self._desk.pool, self._desk.clock):
+                    pass
+                self._desk.store.run(lambda tx: tx.expire_approvals(now=self._desk.clock()))
+            except CloisterError as error:
+                log.warning("housekeeping: %s", error)
+            except Exception:
+                log.exception("housekeeping failed")
+            self._watch.add("deliver", time.monotonic() - started)
