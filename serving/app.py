@@ -100,7 +100,7 @@ def start_ray(settings: Settings) -> None:
     )
 
 
-def build(settings: Settings, *, dsn: str, systems: Mapping[str, str], console_secret: str) -> serve.Application:
+def build(settings: Settings, *, dsn: str, systems: Mapping[str, str], secrets: Mapping[str, str]) -> serve.Application:
     """The application graph: Gateway -> Orchestrator -> {LanguageModel, EmbeddingModel}."""
     folders = {manifest.full_name: str(folder) for folder, manifest in adapters(settings).values()}
     gpu = {"num_gpus": 1} if settings.models.profile == "gpu" else {}
@@ -109,9 +109,11 @@ def build(settings: Settings, *, dsn: str, systems: Mapping[str, str], console_s
     )
     embedding = EmbeddingModel.options(ray_actor_options={"num_cpus": 1}).bind(bundled())
     orchestrator = Orchestrator.options(num_replicas=settings.worker.replicas, ray_actor_options={"num_cpus": 0.5}).bind(
-        settings, dsn, dict(systems), language, embedding
+        settings, dsn, dict(systems), secrets["desk"], language, embedding
     )
-    return Gateway.options(ray_actor_options={"num_cpus": 0.5}).bind(settings, dsn, console_secret, language, embedding, orchestrator)
+    return Gateway.options(ray_actor_options={"num_cpus": 0.5}).bind(
+        settings, dsn, secrets["console"], language, embedding, orchestrator
+    )
 
 
 def desire_adapters(settings: Settings, dsn: str) -> None:
@@ -125,13 +127,13 @@ def desire_adapters(settings: Settings, dsn: str) -> None:
         store.close()
 
 
-def deploy(settings: Settings, *, dsn: str, systems: Mapping[str, str], console_secret: str) -> None:
+def deploy(settings: Settings, *, dsn: str, systems: Mapping[str, str], secrets: Mapping[str, str]) -> None:
     """Deploy and return; readiness is the gateway's word. Raises ConfigurationError for what cannot be served as configured."""
     problems = engine_config(settings).problems()
     if problems:
         raise ConfigurationError(" ".join(problems))
     desire_adapters(settings, dsn)
-    application = build(settings, dsn=dsn, systems=systems, console_secret=console_secret)
+    application = build(settings, dsn=dsn, systems=systems, secrets=secrets)
     serve.run(application, name=APPLICATION, route_prefix="/", blocking=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from orchestrator.bootstrap import build_desk, open_store, open_systems
+from orchestrator.bootstrap import build_desk, load_classifier, open_store, open_systems
 from orchestrator.pipeline.worker import Worker
 from serving.embedding import RemoteEmbedder
 from serving.language_model import RemoteLanguageModel
@@ -20,17 +20,25 @@ class OrchestratorReplica:
     """Runs one worker in threads of its own; the event loop answers health checks and status."""
 
     def __init__(
-        self, settings: Settings, dsn: str, systems: Mapping[str, str], language: DeploymentHandle, embedding: DeploymentHandle
+        self,
+        settings: Settings,
+        dsn: str,
+        systems: Mapping[str, str],
+        secret: str,
+        language: DeploymentHandle,
+        embedding: DeploymentHandle,
     ) -> None:
         switch_off_phone_home()
         self._store = open_store(dsn, pool_size=settings.database.pool_size)
+        language_model = RemoteLanguageModel(language)
         self._desk = build_desk(
             store=self._store,
             systems=open_systems(systems["url"], systems["secret"]),
             embedder=RemoteEmbedder(embedding),
-            language_model=RemoteLanguageModel(language),
+            language_model=language_model,
+            classifier=load_classifier(settings.models.head, language_model),
+            secret=bytes.fromhex(secret),
             company=Path(settings.company.folder) if settings.company.folder else None,
-            head=Path(settings.models.head) if settings.models.head else None,
             threads=settings.worker.threads,
         )
         self._worker = Worker(self._desk, batch_size=settings.worker.batch_size, lease_s=settings.worker.lease_s)

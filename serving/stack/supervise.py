@@ -90,7 +90,8 @@ class Stack:
     def _serve(self, systems: Mapping[str, str]) -> None:
         from serving.app import deploy
 
-        deploy(self.settings, dsn=self.dsn, systems=systems, console_secret=state.secret(self.home, "console"))
+        secrets = {name: state.secret(self.home, name) for name in ("console", "desk")}
+        deploy(self.settings, dsn=self.dsn, systems=systems, secrets=secrets)
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
