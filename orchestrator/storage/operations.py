@@ -69,6 +69,11 @@ def outbox_failed(connection: Connection, item_id: int, *, error: str, now: date
     execute(connection, FAILED, {"error": clean(error), "now": now, "id": item_id})
 
 
+def outbox_unsent(connection: Connection) -> int:
+    """How many items wait or are under way."""
+    return int(rows(connection, "SELECT count(*) AS unsent FROM outbox WHERE sent_at IS NULL")[0]["unsent"])
+
+
 # --- kill switch ---
 
 

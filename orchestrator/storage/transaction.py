@@ -214,6 +214,9 @@ class PostgresTransaction:
     def outbox_failed(self, item_id: int, *, error: str, now: datetime) -> None:
         operations.outbox_failed(self._connection, item_id, error=error, now=now)
 
+    def outbox_unsent(self) -> int:
+        return operations.outbox_unsent(self._connection)
+
     def audit(self, events: Sequence[tuple[str | None, str, str, Mapping[str, Any]]]) -> None:
         audit.append(self._connection, events)
 
