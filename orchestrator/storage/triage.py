@@ -142,7 +142,7 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 def embeddings(connection: Connection, model: str, ids: Sequence[str]) -> dict[str, np.ndarray]:
     found = rows(connection, "SELECT ticket, vector FROM embedding WHERE model = %s AND ticket = ANY(%s)", [model, tickets_of(ids)])
-    return {f"T-{record['ticket']}": np.asarray(record["vector"], dtype=np.float32) for record in found}
+    return {f"T-{record['ticket']}": record["vector"].to_numpy() for record in found}
 
 
 def linking_lock(connection: Connection) -> None:
