@@ -1,0 +1,312 @@
+"""Wire types: what comes in (strict, nothing unknown) and, for the documentation, what goes out. Knows shapes; knows no route."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+
+from serving.gateway.json_body import mend_text
+
+EMAIL = r"^[^\s@<>\"]{1,128}@[^\s@<>\"]{1,190}$"
+
+
+def _instant(value: Any) -> datetime:
+    """A string with date and time; without an offset it is UTC. Numbers and bare dates are refused."""
+    if not isinstance(value, str) or len(value) < 16:
+        raise ValueError("must be an ISO 8601 time such as 2026-11-18T09:30:00Z")
+    try:
+        found = datetime.fromisoformat(value)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{value[:40]!r} is not an ISO 8601 time such as 2026-11-18T09:30:00Z") from error
+
+
+def _mended(value: Any) -> Any:
+    return mend_text(value) if isinstance(value, str) else value
+
+
+Instant = Annotated[
+    datetime, BeforeValidator(_instant, json_schema_input_type=str), Field(json_schema_extra={"format": "date-time"})
+]
+Reason = Annotated[StrictStr, Field(min_length=1, max_length=4000, pattern=r"\S", description="why, in words; stands in the log")]
+Query = Annotated[str | None, BeforeValidator(_mended), Field(None, max_length=200)]
+Cursor = Annotated[str | None, Field(None, max_length=200, description="`next_cursor` of the page before")]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- tickets ---
+
+
+class RequesterIn(Body):
+    email: Annotated[StrictStr, Field(pattern=EMAIL, examples=["ada@northwind.example"])]
+    name: Annotated[StrictStr | None, Field(max_length=300)] = None
+    account: Annotated[StrictStr | None, Field(max_length=200)] = None
+
+
+class TicketIn(Body):
+    """One of subject and description must say something. `source` + `external_id` come once: the same again is the same ticket."""
+
+    subject: StrictStr = ""
+    description: StrictStr = ""
+    requester: RequesterIn
+    source: Annotated[StrictStr, Field(min_length=1, max_length=100, pattern=r"\S")] = "api"
+    external_id: Annotated[StrictStr | None, Field(min_length=1, max_length=255, pattern=r"\S")] = None
+    channel: Annotated[StrictStr, Field(min_length=1, max_length=100, pattern=r"\S")] = "api"
+    created_at: Instant | None = None
+    context: dict[str, Any] = Field(default_factory=dict, description="page, device, telemetry: anything that helps")
+
+
+class WaitQuery(Body):
+    wait: Annotated[
+        float | None,
+        Field(None, ge=0, allow_inf_nan=False, description="seconds to wait for the outcome; bounded by the gateway's settings"),
+    ]
+
+
+class TicketFilters(Body):
+    state: Literal["active", "pending", "escalated", "resolved", "closed"] | None = None
+    category: Query
+    group: Query
+    requester: Query
+    incident: Query
+    source: Query
+    q: Query
+    cursor: Cursor
+    limit: Annotated[int, Field(50, ge=1, le=200)]
+
+
+class MessageIn(Body):
+    body: Annotated[StrictStr, Field(min_length=1, pattern=r"\S")]
+    author: Annotated[
+        Literal["requester", "desk", "note"],
+        Field("requester", description="`desk` (a reply) and `note` (internal) are for people of the desk"),
+    ]
+
+
+class OverrideIn(Body):
+    """At least one of category, group and priority."""
+
+    category: Annotated[StrictStr | None, Field(max_length=100)] = None
+    group: Annotated[StrictStr | None, Field(max_length=100)] = None
+    priority: Annotated[StrictInt | None, Field(ge=1, le=4, description="1 (most urgent) .. 4")] = None
+    reason: Reason
+
+    @model_validator(mode="after")
+    def _something(self) -> "OverrideIn":
+        if self.category is None and self.group is None and self.priority is None:
+            raise ValueError("give at least one of category, group and priority")
+        return self
+
+
+class ReasonIn(Body):
+    reason: Reason
+
+
+class FeedbackIn(Body):
+    reason: Reason
+    rating: Annotated[Literal["good", "bad"] | None, Field(description="of what the desk did")] = None
+    category: Annotated[StrictStr | None, Field(max_length=100, description="what it should have been")] = None
+
+
+# --- incidents, approvals, knowledge, operations ---
+
+
+class SplitIn(Body):
+    ticket_ids: Annotated[list[StrictStr], Field(min_length=1, max_length=500)]
+    reason: Reason
+
+
+class PageQuery(Body):
+    cursor: Cursor
+    limit: Annotated[int, Field(50, ge=1, le=200)]
+
+
+class ApprovalFilters(PageQuery):
+    status: Literal["waiting", "approved", "rejected", "expired", "executed"] | None = None
+
+
+class DecisionIn(Body):
+    decision: Literal["approve", "reject"]
+    reason: Reason
+
+
+class DocumentIn(Body):
+    id: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$")]
+    title: Annotated[StrictStr, Field(min_length=1, max_length=500)]
+    text: Annotated[StrictStr, Field(min_length=1, pattern=r"\S", description="Markdown; headings divide it into passages")]
+    source: Annotated[StrictStr, Field(min_length=1, max_length=500)]
+    audience: Annotated[Literal["requester", "internal"], Field(description="`requester`: may be quoted to anybody")] = "internal"
+    authority: Annotated[Literal["policy", "article"], Field(description="a policy outranks an article")] = "article"
+    owner: Annotated[StrictStr, Field(max_length=200)] = ""
+    version: Annotated[StrictStr | None, Field(max_length=100)] = None
+    effective_on: Annotated[StrictStr | None, Field(pattern=r"^\d{4}-\d\d-\d\d$")] = None
+    expires_on: Annotated[StrictStr | None, Field(pattern=r"^\d{4}-\d\d-\d\d$")] = None
+    reviewed_on: Annotated[StrictStr | None, Field(pattern=r"^\d{4}-\d\d-\d\d$")] = None
+
+    @model_validator(mode="after")
+    def _days(self) -> "DocumentIn":
+        for name in ("effective_on", "expires_on", "reviewed_on"):
+            value = getattr(self, name)
+            if value is not None:
+                try:
+                    datetime.fromisoformat(value)
+                except ValueError as error:
+                    raise ValueError(f"{name} {value} is no day of the calendar") from error
+        return self
+
+
+class KnowledgeQuery(Body):
+    q: Annotated[str, BeforeValidator(_mended), Field(min_length=1, max_length=1000, pattern=r"\S")]
+    limit: Annotated[int, Field(5, ge=1, le=50)]
+    audience: Literal["requester", "internal"] = "requester"
+
+
+class AuditQuery(Body):
+    ticket: Query
+    cursor: Cursor
+    limit: Annotated[int, Field(100, ge=1, le=500)]
+
+
+class KillSwitchIn(Body):
+    stopped: Annotated[StrictBool, Field(description="true stops all autonomy, false lets it go on")]
+    reason: Reason
+
+
+class ConsoleLoginIn(Body):
+    name: Annotated[
+        StrictStr,
+        Field(min_length=1, max_length=100, pattern=r"^[^\n\r]*\S[^\n\r]*$", description="whose it is; stands in the log"),
+    ] = "console"
+    role: Literal["analyst", "lead", "approver", "auditor", "admin"] = "lead"
+
+
+# --- models ---
+
+
+class ScoreItem(Body):
+    prompt: Annotated[StrictStr, Field(min_length=1)]
+    options: Annotated[list[StrictStr], Field(min_length=2, max_length=64)]
+
+
+class ScoreIn(Body):
+    model: Annotated[StrictStr, Field(min_length=1, max_length=200)]
+    items: Annotated[list[ScoreItem], Field(min_length=1, max_length=512)]
+
+
+class ChatMessage(Body):
+    role: Literal["system", "user", "assistant"]
+    content: StrictStr
+
+
+class Generation(Body):
+    model: Annotated[StrictStr, Field(min_length=1, max_length=200)]
+    max_tokens: Annotated[StrictInt | None, Field(ge=1)] = None
+    temperature: Annotated[StrictFloat | StrictInt | None, Field(ge=0, le=2, description="default 0: the most probable text")] = (
+        None
+    )
+    top_p: Annotated[StrictFloat | StrictInt | None, Field(gt=0, le=1)] = None
+    stop: StrictStr | Annotated[list[StrictStr], Field(max_length=4)] | None = None
+    seed: Annotated[StrictInt | None, Field(ge=0, lt=2**63)] = None
+    stream: StrictBool | None = None
+    n: Annotated[Literal[1] | None, Field(description="one answer per request")] = None
+
+
+class ChatIn(Generation):
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=256)]
+
+
+class CompletionIn(Generation):
+    prompt: Annotated[StrictStr, Field(min_length=1)]
+
+
+class EmbeddingsIn(Body):
+    model: Annotated[StrictStr, Field(min_length=1, max_length=200)]
+    input: (
+        Annotated[StrictStr, Field(min_length=1)]
+        | Annotated[list[Annotated[StrictStr, Field(min_length=1)]], Field(min_length=1, max_length=2048)]
+    )
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+# --- what goes out ---
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class TicketAccepted(BaseModel):
+    id: Annotated[str, Field(examples=["T-1042"])]
+    state: str
+
+
+class RequesterOut(Open):
+    email: str
+    name: str | None = None
+    account: str | None = None
+    assurance: Annotated[str, Field(description="claimed, authenticated or proven: what the requester's identity is worth")]
+
+
+class TicketSummary(Open):
+    id: str
+    state: str
+    subject: str
+    source: str
+    external_id: str | None
+    requester: RequesterOut
+    category: str | None
+    confidence: float | None
+    group: str | None
+    assignee: str | None
+    incident_id: str | None
+    linked_to: str | None
+    outcome: str | None
+    created_at: str
+    received_at: str
+    updated_at: str
+    resolved_at: str | None
+
+
+class TicketRecord(TicketSummary):
+    """The whole record. What a stage has not yet found out is null."""
+
+    description: str
+    context: dict[str, Any]
+    classification: Annotated[
+        dict[str, Any] | None, Field(description="category, confidence, abstained, alternatives, stage, model, neighbors")
+    ]
+    link: Annotated[dict[str, Any] | None, Field(description="the earlier ticket or incident, with evidence")]
+    priority: Annotated[dict[str, Any] | None, Field(description="level 1..4, impact, urgency, sla_due_at, reasons")]
+    assignment: Annotated[dict[str, Any] | None, Field(description="group, assignee, reasons")]
+    resolution: Annotated[dict[str, Any] | None, Field(description="runbook, steps, verdicts, observations, verification")]
+    reply: Annotated[str | None, Field(description="what the requester reads")]
+    handover: Annotated[dict[str, Any] | None, Field(description="the packet for a colleague")]
+    explanation: Annotated[list[str], Field(description="why, in sentences")]
+    timeline: Annotated[list[dict[str, Any]], Field(description="every event of this ticket in the log")]
+    messages: list[dict[str, Any]]
+
+
+class TicketPage(BaseModel):
+    items: list[TicketSummary]
+    next_cursor: str | None
+
+
+class Page(BaseModel):
+    items: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+class ProblemOut(Open):
+    """RFC 9457 problem details."""
+
+    type: Annotated[str, Field(examples=["urn:cloister:problem:not-valid"])]
+    title: str
+    status: int
+    detail: Annotated[str, Field(description="what, with which value, and what to do")]
+    instance: str
+    request_id: str
+    errors: Annotated[list[Mapping[str, str]], Field(description="[{field, message}] where fields are at fault")] = []
