@@ -3,10 +3,13 @@
 A value found here always carries the words it was found in, verbatim: that is its provenance.
 """
 
+# ruff: noqa: E501 (the tables read better as long lines)
+
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 from orchestrator.resolution.conditions import comparable
@@ -170,7 +173,7 @@ def months(words: str) -> tuple[Found, ...]:
 
 
 RECOGNIZERS: Mapping[str, Callable[[str], tuple[Found, ...]]] = {
-    **{kind: (lambda words, kind=kind: numbers(kind, words)) for kind in NUMBERED},
+    **{kind: partial(numbers, kind) for kind in NUMBERED},
     "amount": amounts,
     "email": emails,
     "group": groups,
@@ -223,8 +226,8 @@ def somebody_else(words: str, *, own: Iterable[Any]) -> str | None:
             return match.group(0)
     flat = re.sub(r"\s+", " ", words)
     for pattern in SOMEBODY_ELSE:
-        if match := pattern.search(flat):
-            return match.group(0)
+        if spoken := pattern.search(flat):
+            return spoken.group(0)
     return None
 
 

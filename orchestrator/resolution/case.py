@@ -5,7 +5,16 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from orchestrator.domain.resolution import Approval, Observation, ObservationStatus, Outcome, Proposal, StepRecord, Verdict
+from orchestrator.domain.resolution import (
+    Approval,
+    ApprovalStatus,
+    Observation,
+    ObservationStatus,
+    Outcome,
+    Proposal,
+    StepRecord,
+    Verdict,
+)
 from orchestrator.domain.tickets import Assurance, Author, Message, Ticket
 from orchestrator.domain.triage import OTHERS, Sentiment, Triage
 from orchestrator.resolution.facts import Facts, canonical
@@ -143,11 +152,12 @@ class Case:
         return next((step for step in self._my_steps() if step.step == CODE_STEP), None)
 
     def approval_for(self, proposal: Proposal) -> Approval | None:
-        """The newest approval of exactly this proposal in this round of the ticket."""
+        """The newest approval of exactly this proposal: one that is still open, or one that was used up in this round of the ticket."""
         mine = [
             approval
             for approval in self.memory.approvals
-            if approval.proposal.digest == proposal.digest and approval.proposal.idempotency_key == proposal.idempotency_key
+            if approval.proposal.digest == proposal.digest
+            and (approval.status in OPEN_APPROVALS or approval.proposal.idempotency_key == proposal.idempotency_key)
         ]
         return mine[-1] if mine else None
 
@@ -160,7 +170,7 @@ class Case:
                 if approval.proposal.step == proposal.step
                 and approval.proposal.runbook == proposal.runbook
                 and approval.proposal.digest != proposal.digest
-                and approval.status in {"waiting", "approved"}
+                and approval.status in OPEN_APPROVALS
             ),
             None,
         )
@@ -201,6 +211,7 @@ class Case:
 
 
 CODE_STEP = "identity_code"
+OPEN_APPROVALS = frozenset({ApprovalStatus.WAITING, ApprovalStatus.APPROVED})
 
 
 def _same(left: str, right: str) -> bool:

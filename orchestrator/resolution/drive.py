@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from orchestrator.domain.errors import CloisterError, FencedOut, ModelUnavailable, WorldUnavailable
@@ -269,7 +270,7 @@ class _Round:
             name = self.desk.embedder.name
             found = self.desk.store.run(
                 lambda tx: [
-                    tx.search_knowledge(name, vector, effect.words, limit=effect.limit)
+                    tx.search_knowledge(name, vector, effect.words, limit=effect.limit, audience=effect.audience)
                     for (_, effect), vector in zip(wanted, vectors, strict=True)
                 ]
             )
@@ -288,7 +289,7 @@ class _Round:
                 continue
             claim = work.claim
             try:
-                self.desk.store.run(lambda tx, claim=claim, ticket=work.ticket: _raise_assurance(tx, claim, ticket))
+                self.desk.store.run(partial(_raise_assurance, claim=claim, ticket=work.ticket))
             except FencedOut as error:
                 _drop(run, self.driven, str(error), lost=True)
             else:
@@ -502,6 +503,6 @@ def _look_up(run: _Run, effect: Read) -> Proposal:
     )
 
 
-def _raise_assurance(tx: Transaction, claim: Claim, ticket: Ticket) -> None:
+def _raise_assurance(tx: Transaction, *, claim: Claim, ticket: Ticket) -> None:
     tx.hold([claim])
     tx.prove_identity(ticket.id)

@@ -49,6 +49,7 @@ class Search:
 
     words: str
     limit: int = 4
+    audience: str = "requester"  # anything else finds internal articles as well
 
 
 @dataclass(frozen=True, kw_only=True)

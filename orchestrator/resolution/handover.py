@@ -45,7 +45,7 @@ def hand_over(case: Case, stop: Stop) -> HandedOver:
         summary=" ".join(_summary(case)),
         why_stopped=stop.why,
         checked=tuple(case.checked),
-        actions=tuple(case.actions),
+        actions=tuple(_done(case)),
         policies=tuple(_policies(case, stop)),
         suggested_next_action=_suggestion(case),
         draft_reply=_draft(case),
@@ -73,10 +73,27 @@ def _summary(case: Case) -> Iterable[str]:
     found = _found(case)
     if found:
         yield f"On record: {found}."
-    if case.actions:
-        yield f"Done so far: {'; '.join(case.actions)}."
+    if done := _done(case):
+        yield f"Done so far: {'; '.join(done)}."
     else:
         yield "Nothing has been changed so far."
+
+
+def _done(case: Case) -> list[str]:
+    """What was changed in this round of the ticket, earlier runs included; an act without an answer may have happened."""
+    if case.actions:
+        return case.actions
+    lines = []
+    for step in case.memory.steps:
+        if step.writes and step.epoch == case.epoch:
+            title = case.playbook.actions[step.action].title if step.action in case.playbook.actions else step.action
+            if step.observation is None or step.observation.status is ObservationStatus.UNKNOWN:
+                lines.append(f"{title}: begun, no answer known; it may have happened")
+            elif step.observation.status is ObservationStatus.OK:
+                lines.append(f"{title}: done at {step.observation.at:%H:%M:%S} UTC")
+            else:
+                lines.append(f"{title}: {refusal(step.observation)}")
+    return lines
 
 
 def _who(case: Case) -> str:

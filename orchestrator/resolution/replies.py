@@ -23,7 +23,20 @@ Text = Mapping[str, str]  # language -> template
 
 _DAY = {"en": "{d.day} {month} {d.year}", "de": "{d.day}. {month} {d.year}", "fr": "{d.day} {month} {d.year}"}
 _MONTHS = {
-    "en": ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"],
+    "en": [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
     "de": ["Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November", "Dezember"],
     "fr": ["janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"],
 }
@@ -123,8 +136,8 @@ class Macros:
     matters: Mapping[str, Text]  # category -> how a requester would call it
     things: Mapping[str, Text]  # order, invoice, ... -> the word for it
 
-    def say(self, name: str, language: str, **names: Any) -> str:
-        return fill(self.texts[name], language, names)
+    def say(self, macro: str, language: str, /, **names: Any) -> str:
+        return fill(self.texts[macro], language, names)
 
     def matter(self, category: str, language: str) -> str:
         text = self.matters.get(category) or self.matters["Others"]

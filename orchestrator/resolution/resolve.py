@@ -7,6 +7,7 @@ except what was read before an act that an earlier run began; acts that were obs
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from orchestrator.domain.directory import FreezeWindow
@@ -136,9 +137,8 @@ def identify(case: Case, runbook: Runbook) -> Way:
         case.checked.append("Identity: a one-time code was sent to the address on record")
         raise Question(question, purpose="identity", missing=("one-time code",))
     since = sent.observation.at
-    expires_at = (case.memory.code or {}).get("expires_at") or conditions.instant(
-        conditions.shift(since, settings.code_minutes / 1440)
-    )
+    stored = (case.memory.code or {}).get("expires_at")
+    expires_at: datetime = stored if isinstance(stored, datetime) else since + timedelta(minutes=settings.code_minutes)
     answers = [message for message in case.ticket.messages if message.author == "requester" and message.at >= since]
     checked = codes.check(
         answers,
@@ -254,7 +254,7 @@ def find_reading(case: Case) -> Way:
     """Articles that may help the colleague; never told to the requester."""
     if case.shadow and not case.reads_in_shadow:
         return
-    found: list[Passage] = yield effects.Search(words=case.words, limit=3)
+    found: list[Passage] = yield effects.Search(words=case.words, limit=3, audience="desk")
     case.passages = [passage for passage in found if passage.score >= READING_SCORE]
     for passage in case.passages:
         case.checked.append(f"Knowledge: “{passage.title}” ({passage.document_id}, {passage.source}), score {passage.score:.2f}")
@@ -388,8 +388,12 @@ def _search_step(case: Case, step: Search, facts: Facts) -> Generator[Effect, An
     good = [passage for passage in found if passage.score >= step.at_least]
     if not good:
         raise Stop(step.none)
-    rows = [{name: getattr(passage, name) for name in Passage.__dataclass_fields__} for passage in good]
+    rows = [_row(passage) for passage in good]
     return facts.with_fact(step.as_, rows, source="knowledge", detail=f"{good[0].document_id}, passage {good[0].passage_id}")
+
+
+def _row(passage: Passage) -> dict[str, Any]:
+    return {name: getattr(passage, name) for name in Passage.__dataclass_fields__}
 
 
 def look(
@@ -741,7 +745,8 @@ def verify(case: Case, runbook: Runbook) -> Generator[Effect, Any, Outcome]:
         case.facts = case.facts.with_fact(probe.as_, observation.body, source="record", detail=probe.read)
     else:
         found: list[Passage] = yield effects.Search(words=case.ticket.text, limit=4)
-        rows = [{name: getattr(passage, name) for name in Passage.__dataclass_fields__} for passage in found]
+        enough = min((step.at_least for step in runbook.steps if isinstance(step, Search)), default=0.0)
+        rows = [_row(passage) for passage in found if passage.score >= enough]
         case.facts = case.facts.with_fact(probe.as_, rows, source="knowledge", detail="knowledge.search")
     failing = conditions.first_failing(probe.expect, case.facts.get)
     name = probe.read or "knowledge.search"

@@ -277,11 +277,11 @@ class _Check:
                 yield place, "after the first confirmation or act nothing more is looked up; the probe stands under `verify`"
             acting = acting or isinstance(step, Act | Confirm)
             yield from self._step(place, step, known, taken)
-            name = binding(step)
-            if name and name in known:
-                yield place, f"`{name}` is taken already"
-            if name:
-                known.add(name)
+            bound = binding(step)
+            if bound and bound in known:
+                yield place, f"`{bound}` is taken already"
+            if bound:
+                known.add(bound)
             if isinstance(step, Take):
                 taken.add(step.as_)
         yield from self._ending(known)
