@@ -47,13 +47,13 @@ ASKS = (
 
 
 def ticket(chance: random.Random, number: int) -> str:
-    """Three to six sentences that begin with a number, so that two tickets share no cached block."""
+    """Two to four complaints behind a number whose first digit differs, so that two tickets share no cached block."""
     sentences = [
         f"{chance.choice(OPENINGS)} {chance.choice(SUBJECTS)} {chance.choice(TROUBLES)} in room {chance.randrange(900)}."
         f" {chance.choice(ASKS)}"
         for _ in range(chance.randint(2, 4))
     ]
-    return f"{number:06d} " + " ".join(sentences)
+    return " ".join([f"{number:06d}"[::-1], *sentences])
 
 
 def triage_requests(count: int, *, seed: int, first: int = 0) -> list[ScoreRequest]:

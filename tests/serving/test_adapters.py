@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+import models.manifest
+from models.manifest import Kind, Manifest
 from orchestrator.domain.errors import AdapterMissing, BadInput, Conflict
-from serving.adapters import AdapterTable, DesiredAdapter
+from serving.adapters import AdapterTable, DesiredAdapter, verify_manifest
 
 TRIAGE = "triage@sha256-0123456789ab"
 OTHER = "triage@sha256-ba9876543210"
@@ -71,3 +75,27 @@ def test_the_same_name_from_elsewhere_and_one_too_many_are_refused(table: Adapte
 def test_a_desired_row_that_makes_no_sense_is_refused(row: dict[str, str]) -> None:
     with pytest.raises(BadInput):
         DesiredAdapter.parse(row)
+
+
+def make_model(folder: Path, name: str, kind: Kind, **fields: str) -> Manifest:
+    folder.mkdir()
+    save_file({"weight": np.ones(3, dtype=np.float32)}, folder / "model.safetensors")
+    return models.manifest.write(folder, name=name, kind=kind, **fields)
+
+
+def test_an_adapter_is_taken_only_whole_under_its_own_name_and_on_its_own_base(tmp_path: Path) -> None:
+    base = make_model(tmp_path / "base", "tiny", Kind.BASE)
+    ours = make_model(tmp_path / "ours", "triage", Kind.ADAPTER, base=base.full_name)
+    alien = make_model(tmp_path / "alien", "triage", Kind.ADAPTER, base="other@sha256-0123456789ab")
+
+    verify_manifest("tiny", tmp_path / "base", base=tmp_path / "base")
+    verify_manifest(ours.full_name, tmp_path / "ours", base=tmp_path / "base")
+    with pytest.raises(BadInput, match="was trained on other"):
+        verify_manifest(alien.full_name, tmp_path / "alien", base=tmp_path / "base")
+    with pytest.raises(BadInput, match="refused"):
+        verify_manifest(alien.full_name, tmp_path / "ours", base=tmp_path / "base")
+    with pytest.raises(BadInput, match="holds tiny"):
+        verify_manifest("large", tmp_path / "base")
+    (tmp_path / "ours" / "extra.json").write_text("{}")
+    with pytest.raises(BadInput, match="not in the manifest"):
+        verify_manifest(ours.full_name, tmp_path / "ours", base=tmp_path / "base")
