@@ -6,6 +6,9 @@ log-probabilities or unlimited stop conditions ever reach vLLM, because one requ
 
 import asyncio
 import itertools
+import math
+import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +27,8 @@ T = TypeVar("T")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts as max_lora_rank
 MAX_OPTIONS = 64
+LOOPBACK_ONLY = {"VLLM_HOST_IP": "127.0.0.1", "VLLM_LOOPBACK_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+"""Between the engine's own processes; without these vLLM asks the system for the machine's outward address."""
 TAIL_TOKENS = 64  # kept when an overlong prompt is cut: the words that ask for the answer
 
 
@@ -133,6 +138,10 @@ class Engine:
         self._tokenizer = llm.get_tokenizer()
         self._tokenizer_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         self._option_ids: dict[tuple[str, ...], list[int]] = {}
+        self._letters: tuple[str, ...] = ()
+        self._special = re.compile(
+            "|".join(map(re.escape, set(self._tokenizer.all_special_tokens) | set(self._tokenizer.get_added_vocab())))
+        )
         self._ids = itertools.count(1)
         self._in_flight = 0
         self._changing_adapters = asyncio.Lock()
@@ -170,7 +179,7 @@ class Engine:
         self._ready = False
         self._tokenizer_thread.shutdown(wait=False)
         llm, self._llm = self._llm, _Ended()
-        llm.shutdown(timeout=10)
+        llm.shutdown(timeout=3)  # whoever calls has let the requests end; what is left is vLLM taking leave of itself
 
     async def _prove_plugin(self) -> None:
         (self.probe,) = await self._llm.collective_rpc("cloister_probe")
@@ -182,8 +191,8 @@ class Engine:
 
     async def _warm_up(self) -> None:
         """One scored, one greedy and one sampled request: what is compiled or allocated on first use is paid here."""
-        codes = self._single_token_letters()
-        await self.score([ScoreRequest(prompt="Warm-up.", options=codes)] * 2, model=self.config.name)
+        self._letters = self._single_token_letters()
+        await self.score([ScoreRequest(prompt="Warm-up.", options=self._letters)] * 2, model=self.config.name)
         for params in (GenerationParams(max_tokens=2), GenerationParams(max_tokens=2, temperature=0.7, top_p=0.9, seed=1)):
             await self.generate(["Warm-up."], params, model=self.config.name)
         self.counters = Counters()
@@ -254,7 +263,12 @@ class Engine:
         )
         outputs = [output async for output in self._stream(self._cut(ids), params, lora)]
         found = outputs[-1].outputs[0].logprobs[0]
-        return tuple(found[token].logprob for token in option_ids)
+        row = tuple(found[token].logprob for token in option_ids)
+        if not all(map(math.isfinite, row)):
+            raise ModelUnavailable(
+                f"{self.config.name} gave a log-probability that is not a number.", hint="Its weights are damaged."
+            )
+        return row
 
     def _ids_of(self, options: tuple[str, ...]) -> list[int]:
         ids = self._option_ids.get(options)
@@ -346,12 +360,17 @@ class Engine:
                 raise BadInput("The content of a message must be text.")
         if not messages:
             raise BadInput("A conversation needs at least one message.")
+        spoken = [{"role": message["role"], "content": self._plain(message["content"])} for message in messages]
         if self._tokenizer.chat_template is None:
-            return "".join(f"{message['role']}: {message['content']}\n" for message in messages) + "assistant:"
+            return "".join(f"{message['role']}: {message['content']}\n" for message in spoken) + "assistant:"
         try:
-            return self._tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=True)
+            return self._tokenizer.apply_chat_template(spoken, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # templates raise what they like, e.g. for an unexpected order of roles
             raise BadInput(f"The model's chat template refused the conversation: {error}") from error
+
+    def _plain(self, text: str) -> str:
+        """Without the tokenizer's special tokens: a message cannot end itself and speak as somebody else."""
+        return self._special.sub(lambda found: found[0][0] + " " + found[0][1:], text) if self._special.pattern else text
 
     # --- the way to vLLM --------------------------------------------------------------------------------------------
 
@@ -414,7 +433,7 @@ class Engine:
     # --- adapters ---------------------------------------------------------------------------------------------------
 
     async def add_adapter(self, name: str, path: Path) -> None:
-        """Verify, load, pin; only then may requests go to it. Adding what is served from there already does nothing.
+        """Verify, load, pin, try out; only then may requests go to it. Adding what is served from there already does nothing.
 
         Raises Conflict (another path under this name, no place left), BadInput (not the bytes that the name says, or not loadable).
         """
@@ -429,6 +448,7 @@ class Engine:
         try:
             await self._llm.add_lora(_lora_request(adapter))
             await self._llm.pin_lora(adapter.number)
+            await self._score_one(self._tokenizer.encode("Try out."), self._ids_of(self._letters), _lora_request(adapter))
         except Exception as error:
             with suppress(Exception):
                 await self._llm.remove_lora(adapter.number)
@@ -488,6 +508,7 @@ class _Ended:
 
 
 def _start_vllm(config: EngineConfig, machine: Capability) -> Any:
+    os.environ.update(LOOPBACK_ONLY)
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
