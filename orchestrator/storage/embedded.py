@@ -21,6 +21,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -68,6 +69,7 @@ SETTINGS: Mapping[str, str] = {
     "log_min_messages": "warning",
     "logging_collector": "off",
     "restart_after_crash": "on",
+    **({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}),  # ten times quicker back after a kill -9
 }
 """For a machine of 2 cores that also runs the models."""
 
@@ -262,7 +264,7 @@ class Server:
                 return True
             if self._child is None and _postmaster(self._data) is None:
                 return False
-            time.sleep(0.02)
+            time.sleep(0.05)
         return False
 
     def _ensure_database(self) -> None:

@@ -62,7 +62,9 @@ def claim(connection: Connection, *, worker: str, limit: int, lease_s: float) ->
 
 
 def heartbeat(connection: Connection, claims: Sequence[Claim], *, lease_s: float) -> list[Claim]:
-    prolonged = {(f"T-{job['ticket']}", job["token"]): _claim(job) for job in rows(connection, HEARTBEAT, [*_tokens(claims), lease_s])}
+    prolonged = {
+        (f"T-{job['ticket']}", job["token"]): _claim(job) for job in rows(connection, HEARTBEAT, [*_tokens(claims), lease_s])
+    }
     return [prolonged[claim.ticket_id, claim.token] for claim in claims if (claim.ticket_id, claim.token) in prolonged]
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from orchestrator.domain.resolution import AwaitingApproval, AwaitingRequester, HandedOver, Linked, Outcome, Resolved
 

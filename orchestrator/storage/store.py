@@ -16,11 +16,14 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from orchestrator.domain.errors import CloisterError, Conflict, StoreUnavailable
 from orchestrator.storage.connection import Connection
 from orchestrator.storage.migrate import migrate
+from orchestrator.storage.similar import VectorWindows
 from orchestrator.storage.transaction import PostgresTransaction
 
 Result = TypeVar("Result")
 
 CHANNEL = "cloister_work"
+OPTIONS = "-c timezone=UTC -c application_name=cloister -c random_page_cost=1.1 -c jit=off"
+"""Our statements look up dozens of rows by key: an index is right also while the table is small and its statistics are young."""
 ILLEGAL_TRANSITION = "CL001"
 APPEND_ONLY = "CL002"
 TRY_AGAIN = ("40001", "40P01", "55P03", "57014")  # serialization, deadlock, lock not available, canceled
@@ -44,7 +47,7 @@ class PostgresStore:
         self._pool = ConnectionPool(
             dsn,
             connection_class=psycopg.Connection,
-            kwargs={"row_factory": dict_row, "options": "-c timezone=UTC -c application_name=cloister", "connect_timeout": 10},
+            kwargs={"row_factory": dict_row, "options": OPTIONS, "connect_timeout": 10},
             configure=_configure,
             check=ConnectionPool.check_connection,
             min_size=1,
@@ -55,6 +58,7 @@ class PostgresStore:
             open=False,
             name="cloister",
         )
+        self._windows = VectorWindows()
         self._opening = threading.Lock()
         self._listening = threading.Lock()
         self._listener: psycopg.Connection | None = None
@@ -77,7 +81,7 @@ class PostgresStore:
         """Commit when the block ends cleanly, rollback otherwise. Raises our errors only: see `_translate`."""
         with self._connection() as connection:
             try:
-                yield PostgresTransaction(connection)
+                yield PostgresTransaction(connection, self._windows)
                 _commit(connection)
             except psycopg.Error as error:
                 raise _translate(error) from error

@@ -10,15 +10,16 @@ from orchestrator.domain.resolution import Approval, HandedOver, Handover, Obser
 from orchestrator.domain.tickets import IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Entities, Triage
 from orchestrator.ports import Accepted, Claim, OutboxItem, Passage, Similar
-from orchestrator.storage import audit, knowledge, kpis, operations, queue, record, resolution, tickets, triage
+from orchestrator.storage import audit, knowledge, kpis, operations, queue, record, resolution, similar, tickets, triage
 from orchestrator.storage.connection import Connection, tickets_of
 
 
 class PostgresTransaction:
     """`orchestrator.ports.Transaction`. Made by `PostgresStore.transaction`, which commits or rolls back."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, windows: similar.VectorWindows) -> None:
         self._connection = connection
+        self._windows = windows
 
     # --- tickets ---
 
@@ -117,7 +118,7 @@ class PostgresTransaction:
         triage.linking_lock(self._connection)
 
     def similar(self, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int) -> dict[str, list[Similar]]:
-        return triage.similar(self._connection, model, ids, window_s=window_s, at_least=at_least, limit=limit)
+        return similar.similar(self._connection, self._windows, model, ids, window_s=window_s, at_least=at_least, limit=limit)
 
     def contacts(self, emails: Sequence[str], *, since: datetime) -> dict[str, list[dict[str, Any]]]:
         return tickets.contacts(self._connection, emails, since=since)

@@ -1,4 +1,4 @@
-"""What triage found out, vectors, similar tickets and incidents. Knows the tables triage, embedding, incident, incident_member."""
+"""What triage found out, vectors and incidents. Knows the tables triage, embedding, incident, incident_member."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.domain.errors import BadInput, NotFound
-from orchestrator.domain.tickets import State
 from orchestrator.domain.triage import Entities, Triage
-from orchestrator.ports import Similar
 from orchestrator.storage import audit, queue
 from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
 from orchestrator.storage.serialize import clean, dump, dumps, instant, load
@@ -31,26 +29,7 @@ SAVE = """
 EMBED = """
     INSERT INTO embedding (ticket, model, created_at, vector, entities)
     SELECT number, %s, created_at, %s, %s::jsonb FROM ticket WHERE number = %s
-    ON CONFLICT (ticket, model) DO UPDATE SET vector = excluded.vector, entities = excluded.entities
-"""
-SIMILAR = """
-    SELECT n.ticket AS asked, c.cosine, c.entities, t.id, t.subject, t.description, t.requester_email, t.category, t.created_at, t.state,
-           i.id AS incident_id
-    FROM (SELECT ticket, created_at, vector FROM embedding WHERE model = %(model)s AND ticket = ANY(%(tickets)s)) AS n
-    CROSS JOIN LATERAL (
-        SELECT o.ticket, -(o.vector <#> n.vector) AS cosine, o.entities
-        FROM embedding o
-        WHERE o.model = %(model)s AND o.created_at >= n.created_at - make_interval(secs => %(window_s)s)
-          AND (o.created_at, o.ticket) < (n.created_at, n.ticket)
-          AND (o.vector <#> n.vector) <= -%(at_least)s::float8
-          AND o.ticket <> ALL (ARRAY(  -- a person took this ticket out of an incident: it is not offered that incident again
-              SELECT others.ticket FROM incident_member here JOIN incident_member others USING (incident)
-              WHERE here.ticket = n.ticket AND here.left_at IS NOT NULL AND others.left_at IS NULL))
-        ORDER BY o.vector <#> n.vector, o.created_at, o.ticket LIMIT %(limit)s
-    ) AS c
-    JOIN ticket t ON t.number = c.ticket
-    LEFT JOIN incident_member m ON m.ticket = t.number AND m.left_at IS NULL LEFT JOIN incident i ON i.number = m.incident
-    ORDER BY n.ticket, c.cosine DESC, t.created_at, t.number
+    ON CONFLICT (ticket, model) DO UPDATE SET vector = excluded.vector, entities = excluded.entities, written_by = pg_current_xact_id()
 """
 LINKING_LOCK = 0x6C696E6B696E67  # "linking"
 INCIDENTS = """
@@ -147,32 +126,6 @@ def embeddings(connection: Connection, model: str, ids: Sequence[str]) -> dict[s
 
 def linking_lock(connection: Connection) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [LINKING_LOCK])
-
-
-def similar(
-    connection: Connection, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int
-) -> dict[str, list[Similar]]:
-    """Exact: every vector of the window is compared. Tickets that have no vector of this model get an empty list."""
-    parameters = {"model": model, "tickets": tickets_of(ids), "window_s": window_s, "at_least": at_least, "limit": limit}
-    answer: dict[str, list[Similar]] = {ticket_id: [] for ticket_id in ids}
-    for found in rows(connection, SIMILAR, parameters):
-        answer[f"T-{found['asked']}"].append(_similar(found))
-    return answer
-
-
-def _similar(found: Row) -> Similar:
-    return Similar(
-        ticket_id=found["id"],
-        cosine=float(found["cosine"]),
-        subject=found["subject"],
-        description=found["description"],
-        requester_email=found["requester_email"],
-        category=found["category"],
-        entities=load(Entities, found["entities"]),
-        incident_id=found["incident_id"],
-        created_at=found["created_at"],
-        state=State(found["state"]),
-    )
 
 
 # --- incidents ---

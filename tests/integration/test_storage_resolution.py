@@ -21,6 +21,7 @@ from orchestrator.domain.resolution import ApprovalStatus, AwaitingRequester
 from orchestrator.domain.tickets import Stage, State
 from orchestrator.domain.triage import Entities
 from orchestrator.ports import Claim
+from orchestrator.storage.similar import VectorWindows
 from orchestrator.storage.store import PostgresStore
 
 
@@ -392,3 +393,52 @@ def test_a_document_is_replaced_when_its_digest_changed(store: PostgresStore) ->
         assert tx.document_digests() == {"export": "d2"}
         tx.put_document(document("export", digest="d2"), [("Other", "other vectors", vector(1, 0, 0))], model="m2")
         assert tx.search_knowledge("m", vector(1, 0), "", limit=9) == []
+
+
+def test_the_kept_window_finds_what_the_database_finds(dsn: str, now: datetime) -> None:
+    """Random tickets in random order of creation, written by several transactions, some rolled back, some replaced."""
+    rng = np.random.default_rng(7)
+
+    def close_to_one_of_three() -> np.ndarray:
+        return np.eye(8, dtype=np.float32)[rng.integers(3)] + rng.normal(scale=0.25, size=8).astype(np.float32)
+
+    with PostgresStore(dsn) as keeping, PostgresStore(dsn) as searching:
+        searching._windows = VectorWindows(max_kept=0)
+        for _ in range(6):
+            ages = rng.integers(0, 5000, size=12)
+            with keeping.transaction() as tx:
+                ids = [
+                    a.ticket_id
+                    for a in tx.accept([incoming(created_at=now - timedelta(seconds=int(age))) for age in ages], now=now)
+                ]
+                tx.save_embeddings("m", [(ticket_id, close_to_one_of_three(), Entities()) for ticket_id in ids])
+            with pytest.raises(ZeroDivisionError), keeping.transaction() as tx:
+                tx.save_embeddings("m", [(ticket_id, close_to_one_of_three(), Entities()) for ticket_id in ids])
+                tx.similar("m", ids, window_s=3000, at_least=0.5, limit=5)
+                raise ZeroDivisionError
+            with keeping.transaction() as tx:
+                tx.save_embeddings("m", [(ids[0], close_to_one_of_three(), Entities())])
+                mine = tx.similar("m", ids, window_s=2000, at_least=0.6, limit=5)
+            with searching.transaction() as tx:
+                theirs = tx.similar("m", ids, window_s=2000, at_least=0.6, limit=5)
+            assert mine == theirs
+            assert any(mine.values())
+
+
+def test_a_vector_that_commits_late_is_not_passed_over(store: PostgresStore, dsn: str, now: datetime) -> None:
+    (early, late, asking), _ = opened(store, now, 3)
+    with store.transaction() as tx:
+        tx.save_embeddings("m", [(early, vector(1, 0), Entities()), (asking, vector(1, 0), Entities())])
+    with PostgresStore(dsn) as slow:
+        with slow.transaction() as hanging:
+            hanging.save_embeddings("m", [(late, vector(1, 0), Entities())])
+            with store.transaction() as tx:
+                tx.save_embeddings("m", [(asking, vector(1, 0), Entities())])
+                assert [similar.ticket_id for similar in tx.similar("m", [asking], window_s=60, at_least=0.9, limit=9)[asking]] == [
+                    early
+                ]
+        with store.transaction() as tx:
+            assert [similar.ticket_id for similar in tx.similar("m", [asking], window_s=60, at_least=0.9, limit=9)[asking]] == [
+                early,
+                late,
+            ]
