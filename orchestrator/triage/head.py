@@ -1,8 +1,9 @@
 """The linear head: which type a ticket has, from its embedding and its words. Knows numpy; knows no language model.
 
-Features of a ticket are its sentence embedding (unit length) beside hashed pieces of its letters (3 to 5 of them, inside
-words) and its words and word pairs, weighted by how rare they are. The pieces carry the languages that an English-only
-embedder does not understand. Weights come from `training/triage`; inference is one matrix product and a gather.
+Features of a ticket are its sentence embedding (unit length), hashed pieces of its letters (3 to 5 of them, inside words)
+with its words and word pairs, and the desk's concepts that it names in any of four languages; pieces and concepts are
+weighted by how rare they are. Both carry the languages that an English-only embedder does not understand. Weights come
+from `training/triage`; inference is one matrix product and two gathers.
 """
 
 import json
@@ -18,6 +19,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from orchestrator.domain.errors import ConfigurationError
+from orchestrator.triage.concepts import concepts
 from orchestrator.triage.prompts import window
 
 PIECE_LENGTHS = (3, 4, 5)
@@ -60,6 +62,28 @@ def pieces(text: str, buckets: int) -> tuple[np.ndarray, np.ndarray]:
     return ids.astype(np.int64), (1.0 + np.log(counts)).astype(np.float32)
 
 
+def named(text: str, buckets: int) -> tuple[np.ndarray, np.ndarray]:
+    """(bucket, weight 1) of every concept that a text names and of every two that follow each other."""
+    found = ["", *concepts(window(text, chars=PIECE_CHARS))]
+    terms = {*found, *(f"{a}+{b}" for a, b in zip(found, found[1:], strict=False))}
+    ids = np.unique(np.array([_hash(term) % buckets for term in terms], np.int64))
+    return ids, np.ones(len(ids), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Weights of one kind of hashed features: `weights` [buckets, classes], `rarity` [buckets] (inverse document frequency)."""
+
+    weights: np.ndarray
+    rarity: np.ndarray
+
+    def logits(self, ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """[classes] of one ticket; its features are scaled to unit length."""
+        values = values * self.rarity[ids]
+        norm = float(np.sqrt(values @ values))
+        return (values / (norm or 1.0)) @ self.weights[ids]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Head:
     """`classes` in the taxonomy's order, Others last. Probabilities are calibrated by `temperature` on held-out tickets."""
@@ -67,8 +91,8 @@ class Head:
     classes: tuple[str, ...]
     embedder: str  # name of the embedding model that the weights belong to
     dense: np.ndarray  # [embedding, classes] float32
-    sparse: np.ndarray  # [buckets, classes] float32
-    rarity: np.ndarray  # [buckets] float32, inverse document frequency
+    pieces: Block
+    concepts: Block
     bias: np.ndarray  # [classes] float32
     temperature: float
     neighbor_vectors: np.ndarray  # [n, embedding] float32, unit length: labeled tickets kept as evidence
@@ -84,11 +108,8 @@ class Head:
             )
         out = vectors.astype(np.float32) @ self.dense + self.bias
         for row, text in zip(out, texts, strict=True):
-            ids, weights = pieces(text, len(self.rarity))
-            weights = weights * self.rarity[ids]
-            norm = float(np.sqrt(weights @ weights))
-            if norm > 0:
-                row += (weights / norm) @ self.sparse[ids]
+            row += self.pieces.logits(*pieces(text, len(self.pieces.rarity)))
+            row += self.concepts.logits(*named(text, len(self.concepts.rarity)))
         return out
 
     def probabilities(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
@@ -119,8 +140,8 @@ def load_head(folder: Path) -> Head:
         embedder=record["embedder"],
         temperature=float(record["temperature"]),
         dense=tensors["dense"],
-        sparse=tensors["sparse"],
-        rarity=tensors["rarity"],
+        pieces=Block(weights=tensors["pieces.weights"], rarity=tensors["pieces.rarity"]),
+        concepts=Block(weights=tensors["concepts.weights"], rarity=tensors["concepts.rarity"]),
         bias=tensors["bias"],
         neighbor_vectors=tensors["neighbor_vectors"],
         neighbor_labels=tuple(row["category"] for row in neighbors),

@@ -6,9 +6,10 @@ Every step takes three kinds of rows and adds their losses:
 text        packed articles, replies and tickets: the next token;
 sentences   short requests: the next token, and a linear map of the last token's state must find the sentence encoder's
             vector of the same request (distillation: meaning comes much faster than from 6 million tokens of text);
-choices     a random list of options (an intent with its name, an example or both; random codes; sometimes *none of these*)
-            with many requests behind it: the log-probability of the right code among the codes listed. The base learns
-            what choosing is; an adapter then only has to learn what this desk's types mean.
+choices     a list of options with many requests behind it: the log-probability of the right code among the codes listed.
+            One row has random options of public sets (an intent with its name, an example or both; random codes; sometimes
+            *none of these*), one the bundled desk's types with house-written tickets (never the held-out ones). The base
+            learns what choosing is; an adapter then only has to sharpen what a desk's types mean.
 
 Matrices are trained by Muon, everything else by AdamW; the learning rate warms up, stays, and falls to zero over the last
 part of the time budget. Writes `checkpoint.pt` (to resume) and `base/` (bf16 safetensors) into the work folder. Results
@@ -35,8 +36,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from orchestrator.triage.prompts import CODES, Option, choice_prefix, choice_suffix
+from orchestrator.triage.taxonomy import Taxonomy, load_taxonomy
 from training.nano.corpus import house_texts, read_jsonl
 from training.nano.packing import Pack, pack
+from training.triage.dataset import Row, otherwise
+from training.triage.split import load_split
 
 QUESTIONS = (
     "You sort support tickets. Read the ticket and answer with the code of the one type that fits it best.",
@@ -122,8 +126,19 @@ def readable(label: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[_?]+", " ", label)).strip().lower()
 
 
+def desk_choice(
+    rows: list[Row], taxonomy: Taxonomy, tokenizer: PreTrainedTokenizerFast, choose: random.Random, *, requests: int
+) -> tuple[tuple[list[int], list[list[int]]], list[int]]:
+    """((prefix ids, ids of each request), position of each right code) of one row of house-written tickets."""
+    chosen = choose.sample(rows, requests)
+    texts = [row.text if choose.random() < 0.5 else otherwise(row, choose) for row in chosen]
+    suffixes = [tokenizer.encode(choice_suffix(text), add_special_tokens=False) for text in texts]
+    prefix = tokenizer.encode(taxonomy.prefix(), add_special_tokens=False)
+    return (prefix, suffixes), [taxonomy.names.index(row.category) for row in chosen]
+
+
 def choice_rows(
-    work: Path, tokenizer: PreTrainedTokenizerFast, *, packs: int, requests: int, seed: int
+    work: Path, desk: list[Row], taxonomy: Taxonomy, tokenizer: PreTrainedTokenizerFast, *, packs: int, requests: int, seed: int
 ) -> Iterator[tuple[Pack, torch.Tensor, list[list[int]]]]:
     """(pack, position of the right code among its row's codes [requests], token ids of each row's codes) for ever."""
     by_label: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -165,6 +180,10 @@ def choice_rows(
                 targets.append(position)
             rows.append((prefix, suffixes))
             codes_of_rows.append([code_ids[option.code] for option in options])
+        row, positions = desk_choice(desk, taxonomy, tokenizer, choose, requests=requests)
+        rows.append(row)
+        targets += positions
+        codes_of_rows.append([code_ids[code] for code in taxonomy.codes])
         yield pack(rows, pad_id=tokenizer.pad_token_id), torch.tensor(targets), codes_of_rows
 
 
@@ -191,7 +210,7 @@ def sentence_losses(
 
 
 def choice_loss(model: Qwen3ForCausalLM, packed: Pack, targets: torch.Tensor, codes: list[list[int]]) -> tuple[torch.Tensor, float]:
-    """(cross-entropy over the listed codes, share right)."""
+    """(cross-entropy over the listed codes, share right in the last row, which is the bundled desk's)."""
     hidden = model.model(input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask).last_hidden_state
     ends, losses, right = packed.ends, [], 0.0
     for row, row_codes in enumerate(codes):
@@ -199,7 +218,7 @@ def choice_loss(model: Qwen3ForCausalLM, packed: Pack, targets: torch.Tensor, co
         scores = F.linear(hidden[row, at[:, 1]], model.lm_head.weight[row_codes]).float()
         row_targets = targets[ends[:, 0] == row]
         losses.append(F.cross_entropy(scores, row_targets))
-        right += (scores.argmax(-1) == row_targets).float().mean().item() / len(codes)
+        right = (scores.argmax(-1) == row_targets).float().mean().item()
     return torch.stack(losses).mean(), right
 
 
@@ -256,7 +275,10 @@ def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
     seed = config["seed"] + step  # a resumed run goes on with other rows
     texts = text_rows(stream, batch=settings["text_batch"], length=settings["text_length"], seed=seed)
     sentences = sentence_rows(work, tokenizer, batch=settings["sentence_batch"], length=settings["sentence_length"], seed=seed)
-    choices = choice_rows(work, tokenizer, packs=settings["choice_packs"], requests=settings["choice_requests"], seed=seed)
+    desk_rows, kept = load_split(Path(config["triage_work"]))
+    desk = [row for row, out in zip(desk_rows, kept, strict=True) if not out]
+    taxonomy = load_taxonomy()
+    choices = choice_rows(work, desk, taxonomy, tokenizer, packs=settings["choice_packs"], requests=settings["choice_requests"], seed=seed)
     count = sum(p.numel() for p in model.parameters())
     print(f"{count / 1e6:.2f} M parameters, {len(stream) / 1e6:.2f} M tokens of text, from step {step}", flush=True)
 
