@@ -52,6 +52,10 @@ class DesiredAdapters:
         self._store: Any = None
         self._lock: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Serve pickles what a replica was made with, also while it is in use: the connection stays where it is."""
+        return {"_dsn": self._dsn, "_folders": self._folders, "_store": None, "_lock": None}
+
     def __call__(self) -> Sequence[Mapping[str, Any]]:
         if self._lock is None:
             self._lock = threading.Lock()

@@ -29,7 +29,18 @@ EXIT_CODES: tuple[tuple[type[CloisterError], int], ...] = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Registered(click.Group):
+    """Commands that packages register under the entry-point group `cloister.commands`; each is imported only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(entry.name for entry in entry_points(group="cloister.commands"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = [entry for entry in entry_points(group="cloister.commands") if entry.name == cmd_name]
+        return found[0].load() if found else None
+
+
+@click.group(cls=Registered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="cloister", prog_name="cloister")
 def cli() -> None:
     """Cloister resolves support and IT tickets on your own machines; no ticket data leaves the network.
@@ -41,11 +52,6 @@ def cli() -> None:
     """
 
 
-def _register() -> None:
-    for entry in sorted(entry_points(group="cloister.commands"), key=lambda e: e.name):
-        cli.add_command(entry.load(), name=entry.name)
-
-
 def exit_code(error: CloisterError) -> int:
     """The documented exit code of an error."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
@@ -54,7 +60,6 @@ def exit_code(error: CloisterError) -> int:
 def main() -> None:
     """Entry point: an error that we know becomes a sentence and its exit code, never a traceback."""
     switch_off_phone_home()
-    _register()
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
