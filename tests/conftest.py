@@ -1,6 +1,7 @@
 """What every test may ask for: the data folder, the time, and a database of its own on a real embedded PostgreSQL.
 
-The server starts once per session, on first use, without fsync (a test's database need not outlive a power cut); each test that asks for
+The server starts once per session, on first use, without fsync (a test's database need not outlive a power cut); each test that
+asks for
 `dsn` or `store` gets a fresh database, copied from a migrated template.
 """
 

@@ -45,8 +45,8 @@ def events(
 def verify_chain(connection: Connection) -> dict[str, Any]:
     """{whole, events, head, problem}: every hash recomputed, in one pass, thousands of rows at a time.
 
-    `problem` is None or {seq, what}: the first event that does not fit. A cut tail is seen by the recorded head alone, so whoever can
-    rewrite both must be caught by a checkpoint that is kept elsewhere.
+    `problem` is None or {seq, what}: the first event that does not fit. A cut tail is seen by the recorded head alone, so whoever
+    can rewrite both must be caught by a checkpoint that is kept elsewhere.
     """
     connection.execute(CHAIN_NOW)
     head = row(connection, HEAD)

@@ -3,14 +3,15 @@
     with Server(folder) as server:
         print(server.dsn)
 
-What lies in `folder`: `data/` (the cluster), `password` (0600), `postgres.log`, `socket` (where the socket is) and, where the folder's
-own path is short enough, the socket itself in `run/`. The server listens on no network address: a Unix socket in a folder of mode 0700,
-with a scram-sha-256 password on top. The application's role owns its database and is not a superuser.
+What lies in `folder`: `data/` (the cluster), `password` (0600), `postgres.log`, `socket` (where the socket is) and, where the
+folder's own path is short enough, the socket itself in `run/`. The server listens on no network address: a Unix socket in a
+folder of mode 0700, with a scram-sha-256 password on top. The application's role owns its database and is not a superuser.
 
-PostgreSQL refuses to run as root. Started by root, it runs as `cloister` or `postgres` where the machine has such a user, as a new system
-user `cloister` otherwise, as `nobody` where none can be made. That user must reach its files, and we open no parent folder for it: where
-a parent of `folder` (or of the wheel) is closed to others, the cluster (or a copy of the binaries) lies under `/var/lib/cloister`, in a
-folder of mode 0700 named in `folder/data`, a link. Removing `folder` alone then leaves that cluster behind; `Server.destroy` removes both.
+PostgreSQL refuses to run as root. Started by root, it runs as `cloister` or `postgres` where the machine has such a user, as a
+new system user `cloister` otherwise, as `nobody` where none can be made. That user must reach its files, and we open no parent
+folder for it: where a parent of `folder` (or of the wheel) is closed to others, the cluster (or a copy of the binaries) lies
+under `/var/lib/cloister`, in a folder of mode 0700 named in `folder/data`, a link. Removing `folder` alone then leaves that
+cluster behind; `Server.destroy` removes both.
 """
 
 import hashlib
@@ -114,7 +115,10 @@ class Server:
         return self
 
     def stop(self, *, timeout_s: float = 30.0, immediate: bool = False) -> None:
-        """Fast shutdown: sessions are cut, everything committed stays. `immediate` skips the checkpoint (recovery at next start)."""
+        """Fast shutdown: sessions are cut, everything committed stays.
+
+        `immediate` skips the checkpoint (recovery at next start).
+        """
         with self._lock:
             process = _postmaster(self._data)
             if process is not None:
@@ -375,7 +379,7 @@ def _binaries(account: _Account) -> Path:
 
 
 def _copied(package: Path) -> Path:
-    """The programs find their libraries by relative path, so the copy keeps the wheel's layout: the package and its `.libs` beside it."""
+    """The programs find their libraries by relative path: the copy keeps the wheel's layout, the package beside its `.libs`."""
     digest = hashlib.sha256((package / "pginstall18" / "bin" / "postgres").read_bytes()).hexdigest()[:12]
     copy = ROOT_FOLDER / f"postgresql-{digest}"
     if not copy.exists():

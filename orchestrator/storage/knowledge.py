@@ -14,14 +14,14 @@ from orchestrator.storage.triage import unit
 PUT = """
     INSERT INTO document (id, title, source, audience, version, effective_on, expires_on, reviewed_on, digest, body)
     VALUES (%s, %s, %s, %s, %s, %s::date, %s::date, %s::date, %s, %s::jsonb)
-    ON CONFLICT (id) DO UPDATE SET title = excluded.title, source = excluded.source, audience = excluded.audience, version = excluded.version,
-        effective_on = excluded.effective_on, expires_on = excluded.expires_on, reviewed_on = excluded.reviewed_on, digest = excluded.digest,
-        body = excluded.body, put_at = now()
+    ON CONFLICT (id) DO UPDATE SET title = excluded.title, source = excluded.source, audience = excluded.audience,
+        version = excluded.version, effective_on = excluded.effective_on, expires_on = excluded.expires_on,
+        reviewed_on = excluded.reviewed_on, digest = excluded.digest, body = excluded.body, put_at = now()
 """
 PASSAGE = "INSERT INTO passage (document, place, heading, text, model, vector) VALUES (%s, %s, %s, %s, %s, %s)"
 
-# Two rankings of the passages that may be shown: by cosine, and by the words they share with the question, rare words counting more.
-# Reciprocal rank fusion with the usual constant of 60 (Cormack, Clarke, Buettcher 2009) joins the two orders without comparing scores.
+# Two rankings of the passages that may be shown: by cosine, and by the words they share with the question, rare words counting
+# more. Reciprocal rank fusion with the usual constant of 60 (Cormack, Clarke, Buettcher 2009) joins them without comparing scores.
 SEARCH = """
     WITH allowed AS (
         SELECT p.id, p.words, -(p.vector <#> %(vector)s) AS cosine
@@ -40,7 +40,7 @@ SEARCH = """
         SELECT id, row_number() OVER (ORDER BY sum(weight) DESC, id) AS place FROM hits JOIN rarity USING (lexeme)
         GROUP BY id HAVING sum(weight) > 0 ORDER BY sum(weight) DESC, id LIMIT 50
     ), fused AS (
-        SELECT id, sum(1.0 / (60 + place)) AS fused FROM (SELECT * FROM near UNION ALL SELECT * FROM worded) AS both_lists GROUP BY id
+        SELECT id, sum(1.0 / (60 + place)) AS fused FROM (SELECT * FROM near UNION ALL SELECT * FROM worded) AS r GROUP BY id
     )
     SELECT p.id AS passage_id, d.id AS document_id, d.title, p.heading, p.text, d.source, d.effective_on, d.reviewed_on, a.cosine
     FROM fused f JOIN allowed a USING (id) JOIN passage p USING (id) JOIN document d ON d.id = p.document
@@ -51,10 +51,11 @@ SEARCH = """
 def put_document(
     connection: Connection, document: Mapping[str, Any], passages: Sequence[tuple[str, str, np.ndarray]], *, model: str
 ) -> None:
-    """Of `document` these keys are columns: id, title, source, audience, version, effective_on, expires_on, reviewed_on (ISO dates), digest.
+    """Of `document` these keys are columns: id, title, source, audience, version, effective_on, expires_on, reviewed_on (ISO
+    dates), digest.
 
-    A missing audience is "internal": nothing is shown to requesters that does not say so. The whole mapping is kept. A document with the
-    same digest whose passages have vectors of the same model is left as it is.
+    A missing audience is "internal": nothing is shown to requesters that does not say so. The whole mapping is kept. A document
+    with the same digest whose passages have vectors of the same model is left as it is.
     """
     found = row(connection, "SELECT digest FROM document WHERE id = %s FOR UPDATE", [document["id"]])
     models = {

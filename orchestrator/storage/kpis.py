@@ -9,7 +9,8 @@ COUNTS = """
         count(*) FILTER (WHERE o.eligible) AS eligible,
         count(*) FILTER (WHERE o.kind = 'resolved' AND t.state IN ('resolved', 'closed')) AS resolved,
         count(*) FILTER (WHERE o.kind = 'resolved' AND t.state IN ('resolved', 'closed') AND o.eligible) AS resolved_eligible,
-        count(*) FILTER (WHERE o.kind = 'resolved' AND t.state IN ('resolved', 'closed') AND t.linked_to IS NOT NULL) AS resolved_with_another,
+        count(*) FILTER (WHERE o.kind = 'resolved' AND t.state IN ('resolved', 'closed') AND t.linked_to IS NOT NULL)
+            AS resolved_with_another,
         count(*) FILTER (WHERE t.linked_to IS NOT NULL) AS linked,
         count(*) FILTER (WHERE o.kind = 'awaiting_approval' AND t.state = 'pending') AS awaiting_approval,
         count(*) FILTER (WHERE o.kind = 'awaiting_requester' AND t.state = 'pending') AS awaiting_requester,
@@ -23,7 +24,9 @@ COUNTS = """
 """
 BY = "SELECT {column} AS name, count(*) AS tickets FROM ticket GROUP BY 1 ORDER BY 2 DESC, 1"
 QUEUE = """
-    SELECT count(*) FILTER (WHERE wanted > done AND dead_at IS NULL) AS waiting, count(*) FILTER (WHERE dead_at IS NOT NULL) AS given_up FROM job
+    SELECT count(*) FILTER (WHERE wanted > done AND dead_at IS NULL) AS waiting,
+        count(*) FILTER (WHERE dead_at IS NOT NULL) AS given_up
+    FROM job
 """
 DEFINITIONS = {
     "resolved": "Cloister resolved it, a probe of the system of record confirmed it, and it is still resolved or closed",

@@ -1,4 +1,7 @@
-"""Numbered migrations, each applied once, in order, under a lock, with its digest recorded. Knows SQL files; knows no table but its own."""
+"""Numbered migrations, each applied once, in order, under a lock, with its digest recorded.
+
+Knows SQL files; knows no table but its own.
+"""
 
 import hashlib
 import re

@@ -1,4 +1,7 @@
-"""Outbox, kill switch, API keys, remembered answers, desired adapters. Knows their tables; sends nothing and serves nothing itself."""
+"""Outbox, kill switch, API keys, remembered answers, desired adapters.
+
+Knows their tables; sends nothing and serves nothing itself.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,7 +19,8 @@ DUE = """
     WITH due AS (
         SELECT id FROM outbox WHERE sent_at IS NULL AND due_at <= %(now)s ORDER BY due_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
-    UPDATE outbox SET attempts = attempts + 1, due_at = %(now)s + make_interval(secs => %(lease_s)s) FROM due WHERE outbox.id = due.id
+    UPDATE outbox SET attempts = attempts + 1, due_at = %(now)s + make_interval(secs => %(lease_s)s)
+    FROM due WHERE outbox.id = due.id
     RETURNING outbox.id, outbox.ticket, outbox.kind, outbox.payload, outbox.attempts
 """
 FAILED = """
@@ -31,7 +35,12 @@ SWITCH = """
     UPDATE switch SET stopped = %s, reason = %s, by = %s, at = now() WHERE name = 'autonomy'
 """
 REMEMBER = """
-    INSERT INTO idempotency (key, route, body_sha256, status, body) VALUES (%s, %s, %s, %s, %s::jsonb) ON CONFLICT (key, route) DO NOTHING
+    INSERT INTO idempotency (key, route, body_sha256, status, body) VALUES (%s, %s, %s, %s, %s::jsonb)
+    ON CONFLICT (key, route) DO NOTHING
+"""
+KEY = """
+    INSERT INTO api_key (name, role, kind, sha256) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (name) DO UPDATE SET role = excluded.role, kind = excluded.kind, sha256 = excluded.sha256, created_at = now()
 """
 ADAPTER = """
     INSERT INTO adapter_desired (alias, name, path) VALUES (%s, %s, %s)
@@ -49,7 +58,10 @@ def enqueue(connection: Connection, ticket_id: str, kind: str, payload: Mapping[
 
 
 def outbox_due(connection: Connection, *, limit: int, now: datetime) -> list[OutboxItem]:
-    """Takes them for a minute: nobody else gets them meanwhile. Oldest first. Send with an idempotency key made of the item's id."""
+    """Takes them for a minute: nobody else gets them meanwhile. Oldest first.
+
+    Send with an idempotency key made of the item's id.
+    """
     found = rows(connection, DUE, {"now": now, "limit": limit, "lease_s": OUTBOX_LEASE_S})
     found.sort(key=lambda item: item["id"])
     return [
@@ -98,8 +110,7 @@ def key_by_sha256(connection: Connection, sha256: str) -> dict[str, Any] | None:
 
 def add_key(connection: Connection, *, name: str, role: str, kind: str, sha256: str) -> None:
     """A key of the same name is replaced."""
-    statement = "INSERT INTO api_key (name, role, kind, sha256) VALUES (%s, %s, %s, %s) ON CONFLICT (name) DO UPDATE SET role = excluded.role, kind = excluded.kind, sha256 = excluded.sha256, created_at = now()"
-    execute(connection, statement, [clean(name), role, kind, sha256])
+    execute(connection, KEY, [clean(name), role, kind, sha256])
     audit.append(connection, [(None, "key_added", audit.CLOISTER, {"name": name, "role": role, "kind": kind})])
 
 

@@ -16,7 +16,8 @@ BACKOFF_BASE_S, BACKOFF_MAX_S = 1.0, 300.0
 CLAIM = """
     WITH due AS (
         SELECT ticket FROM job
-        WHERE wanted > done AND dead_at IS NULL AND run_at <= statement_timestamp() AND (lease_until IS NULL OR lease_until < statement_timestamp())
+        WHERE wanted > done AND dead_at IS NULL AND run_at <= statement_timestamp()
+            AND (lease_until IS NULL OR lease_until < statement_timestamp())
         ORDER BY priority, ticket LIMIT %s FOR UPDATE SKIP LOCKED
     )
     UPDATE job SET token = token + 1, claimed = wanted, worker = %s, attempts = attempts + 1,
@@ -34,7 +35,8 @@ HEARTBEAT = """
 """
 LOCK = "SELECT ticket, token FROM job WHERE ticket = ANY(%s) ORDER BY ticket FOR UPDATE"
 FINISH = """
-    UPDATE job SET done = claimed, token = job.token + 1, worker = NULL, lease_until = NULL, attempts = 0, failures = 0, last_error = NULL
+    UPDATE job SET done = claimed, token = job.token + 1, worker = NULL, lease_until = NULL, attempts = 0,
+        failures = 0, last_error = NULL
     FROM unnest(%s::bigint[], %s::bigint[]) AS c (ticket, token) WHERE job.ticket = c.ticket AND job.token = c.token
     RETURNING job.ticket, job.wanted > job.done AS wanted_again
 """
@@ -42,7 +44,8 @@ RETRY = """
     UPDATE job SET token = job.token + 1, worker = NULL, lease_until = NULL, failures = failures + 1, last_error = %(error)s,
         run_at = clock_timestamp() + make_interval(secs => least(%(most_s)s, %(base_s)s * 2 ^ failures) * (0.75 + random() / 2)),
         dead_at = CASE WHEN failures + 1 >= %(max_failures)s OR %(bury)s THEN clock_timestamp() END
-    FROM unnest(%(tickets)s::bigint[], %(tokens)s::bigint[]) AS c (ticket, token) WHERE job.ticket = c.ticket AND job.token = c.token
+    FROM unnest(%(tickets)s::bigint[], %(tokens)s::bigint[]) AS c (ticket, token)
+    WHERE job.ticket = c.ticket AND job.token = c.token
     RETURNING job.ticket, job.failures, job.attempts, job.run_at, job.dead_at
 """
 WAKE = """

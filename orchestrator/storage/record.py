@@ -12,8 +12,8 @@ from orchestrator.storage.serialize import dump, instant
 from orchestrator.storage.tickets import summary
 
 TICKET = """
-    SELECT t.*, i.id AS incident_id, g.body AS triage, g.triaged_at, o.kind AS outcome_kind, o.body AS outcome_body, o.notes, o.runbook, o.eligible,
-        o.at AS outcome_at
+    SELECT t.*, i.id AS incident_id, g.body AS triage, g.triaged_at, o.kind AS outcome_kind, o.body AS outcome_body, o.notes,
+        o.runbook, o.eligible, o.at AS outcome_at
     FROM ticket t LEFT JOIN triage g ON g.ticket = t.number LEFT JOIN outcome o ON o.ticket = t.number
     LEFT JOIN incident_member m ON m.ticket = t.number AND m.left_at IS NULL LEFT JOIN incident i ON i.number = m.incident
     WHERE t.number = %s

@@ -1,4 +1,7 @@
-"""Steps, outcomes, approvals and one-time codes. Knows the tables step, outcome, approval, one_time_code; decides nothing itself."""
+"""Steps, outcomes, approvals and one-time codes.
+
+Knows the tables step, outcome, approval, one_time_code; decides nothing itself.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -39,16 +42,19 @@ STATE_OF: Mapping[str, State] = {
 
 STEPS = "SELECT * FROM step WHERE ticket = ANY(%s) ORDER BY ticket, seq"
 INTEND = """
-    INSERT INTO step (ticket, seq, epoch, runbook, step, action, arguments, provenance, preview, owner, digest, idempotency_key, writes, verdict,
-                      intended_at)
-    SELECT n.ticket, coalesce((SELECT max(seq) FROM step WHERE step.ticket = n.ticket), 0) + row_number() OVER (PARTITION BY n.ticket ORDER BY n.place),
-        t.reopened_count, n.runbook, n.step, n.action, n.arguments::jsonb, n.provenance::jsonb, n.preview::jsonb, n.owner, n.digest, n.key, n.writes,
-        n.verdict::jsonb, n.now
-    FROM unnest(%s::bigint[], %s::int[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
-                %s::boolean[], %b::text[], %s::timestamptz[])
+    INSERT INTO step (ticket, seq, epoch, runbook, step, action, arguments, provenance, preview, owner, digest, idempotency_key,
+                      writes, verdict, intended_at)
+    SELECT n.ticket,
+        coalesce((SELECT max(seq) FROM step WHERE step.ticket = n.ticket), 0)
+            + row_number() OVER (PARTITION BY n.ticket ORDER BY n.place),
+        t.reopened_count, n.runbook, n.step, n.action, n.arguments::jsonb, n.provenance::jsonb, n.preview::jsonb, n.owner, n.digest,
+        n.key, n.writes, n.verdict::jsonb, n.now
+    FROM unnest(%s::bigint[], %s::int[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
+                %b::text[], %b::text[], %s::boolean[], %b::text[], %s::timestamptz[])
          AS n (ticket, place, runbook, step, action, arguments, provenance, preview, owner, digest, key, writes, verdict, now)
     JOIN ticket t ON t.number = n.ticket
-    ON CONFLICT (ticket, idempotency_key) DO UPDATE SET verdict = excluded.verdict, intended_at = excluded.intended_at, epoch = excluded.epoch,
+    ON CONFLICT (ticket, idempotency_key) DO UPDATE SET verdict = excluded.verdict, intended_at = excluded.intended_at,
+        epoch = excluded.epoch,
         observation = CASE WHEN step.writes AND step.observation ->> 'status' = 'ok' THEN step.observation END,
         observed_at = CASE WHEN step.writes AND step.observation ->> 'status' = 'ok' THEN step.observed_at END
 """
@@ -68,16 +74,17 @@ BEFORE = """
 """
 WRITE = """
     WITH o AS (
-        SELECT * FROM unnest(%s::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %s::boolean[], %b::text[], %b::text[], %s::bigint[],
-                             %b::text[], %s::timestamptz[])
+        SELECT * FROM unnest(%s::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %s::boolean[], %b::text[], %b::text[],
+                             %s::bigint[], %b::text[], %s::timestamptz[])
             AS o (number, kind, body, notes, runbook, eligible, state, reason, linked_to, reply, now)
     ), kept AS (
         INSERT INTO outcome (ticket, kind, body, notes, runbook, eligible, at)
         SELECT number, kind, body::jsonb, notes::jsonb, runbook, eligible, now FROM o
-        ON CONFLICT (ticket) DO UPDATE SET kind = excluded.kind, body = excluded.body, notes = excluded.notes, runbook = excluded.runbook,
-            eligible = excluded.eligible, at = excluded.at
+        ON CONFLICT (ticket) DO UPDATE SET kind = excluded.kind, body = excluded.body, notes = excluded.notes,
+            runbook = excluded.runbook, eligible = excluded.eligible, at = excluded.at
     ), said AS (
-        INSERT INTO message (ticket, author, body, at, by) SELECT number, 'desk', reply, now, 'cloister' FROM o WHERE reply <> '' ORDER BY number
+        INSERT INTO message (ticket, author, body, at, by) SELECT number, 'desk', reply, now, 'cloister' FROM o
+        WHERE reply <> '' ORDER BY number
     )
     UPDATE ticket SET state = o.state, state_reason = o.reason, state_by = 'cloister', outcome = o.kind, updated_at = o.now,
         stage = CASE WHEN o.state = 'pending' THEN stage ELSE 'finished' END,
@@ -88,7 +95,8 @@ WRITE = """
 POST = """
     INSERT INTO outbox (ticket, kind, payload, created_at, due_at)
     SELECT ticket, kind, payload::jsonb, now, now
-    FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::timestamptz[]) WITH ORDINALITY AS p (ticket, kind, payload, now, place) ORDER BY place
+    FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::timestamptz[]) WITH ORDINALITY AS p (ticket, kind, payload, now, place)
+    ORDER BY place
 """
 ASK_APPROVAL = """
     INSERT INTO approval (ticket, proposal, digest, approvers, rule, reason, requested_at, expires_at)
@@ -104,7 +112,8 @@ DECIDE = """
 """
 EXPIRE = "UPDATE approval SET status = 'expired', decided_at = %s WHERE number = ANY(%s) AND status = 'waiting' RETURNING *"
 APPROVALS = """
-    SELECT * FROM approval WHERE (%(status)s::text IS NULL OR status = %(status)s) AND (%(before)s::bigint IS NULL OR number < %(before)s)
+    SELECT * FROM approval WHERE (%(status)s::text IS NULL OR status = %(status)s)
+        AND (%(before)s::bigint IS NULL OR number < %(before)s)
     ORDER BY number DESC LIMIT %(limit)s
 """
 ISSUE_CODE = """
@@ -144,7 +153,10 @@ def _step(found: Row) -> StepRecord:
 def save_intended(
     connection: Connection, claims: Sequence[Claim], intents: Sequence[tuple[Proposal, Verdict]], *, now: datetime
 ) -> None:
-    """Intending the same idempotency key again is one step still; an act observed as done stays so, anything else awaits its observation anew."""
+    """Intending the same idempotency key again is one step still.
+
+    An act that was observed as done stays so; anything else awaits its observation anew.
+    """
     queue.hold(connection, claims)
     held = {claim.ticket_id for claim in claims}
     strangers = sorted({proposal.ticket_id for proposal, _ in intents} - held)
@@ -198,9 +210,9 @@ def save_outcomes(
 ) -> dict[str, str]:
     """Four or five statements for all of them. Gives the tickets whose outcome was dropped, with the reason.
 
-    Of `notes[ticket]` these keys are read: `eligible` (bool: the type has a runbook that acts), `runbook`, `approval_lifetime_s`; all of it
-    is kept and shown. An outcome that the ticket's state no longer allows (a person closed it meanwhile) is dropped with an event of its
-    own and leaves the others alone. A ticket on the rung `shadow` gets no message and no outbox row.
+    Of `notes[ticket]` these keys are read: `eligible` (bool: the type has a runbook that acts), `runbook`, `approval_lifetime_s`;
+    all of it is kept and shown. An outcome that the ticket's state no longer allows (a person closed it meanwhile) is dropped
+    with an event of its own and leaves the others alone. A ticket on the rung `shadow` gets no message and no outbox row.
     """
     numbers = sorted(tickets_of(outcomes))
     queue.lock(connection, numbers)

@@ -1,7 +1,7 @@
 """Records to JSON and back: enums, instants, tuples, mappings and nested frozen dataclasses. Knows the shape of types, no table.
 
-`dump` makes plain JSON values of a record, `dumps` their compact text, `load` the record again. PostgreSQL takes neither NUL nor lone
-surrogates in text and JSON has no NaN: strings are mended with U+FFFD and numbers that are not finite become null.
+`dump` makes plain JSON values of a record, `dumps` their compact text, `load` the record again. PostgreSQL takes neither NUL nor
+lone surrogates in text and JSON has no NaN: strings are mended with U+FFFD and numbers that are not finite become null.
 """
 
 import json
@@ -41,7 +41,10 @@ def dumps(value: Any) -> str:
 
 
 def load(kind: type[R], data: Any) -> R:
-    """The record of that type. Unknown keys are ignored and missing ones take the field's default, so that old rows stay readable."""
+    """The record of that type.
+
+    Unknown keys are ignored and missing ones take the field's default, so that old rows stay readable.
+    """
     record: R = _loader(kind)(data)
     return record
 

@@ -1,8 +1,9 @@
-"""Similar tickets by exact cosine. Knows the table embedding; keeps the window's vectors in this process and never decides what is a link.
+"""Similar tickets by exact cosine. Knows the table embedding and keeps its vectors in this process; decides nothing about links.
 
-A micro-batch of 64 against a window of 10,000 vectors is 640,000 cosines: a quarter of a second in SQL, row by row, and a few milliseconds
-as one matrix product. So each process keeps the vectors of the window (`VectorWindow`) and asks the database for new ones only. Found
-pairs are computed again in SQL, where they are also joined with their tickets: what is kept here can make a search slow, not wrong.
+A micro-batch of 64 against a window of 10,000 vectors is 640,000 cosines: a quarter of a second in SQL, row by row, and a few
+milliseconds as one matrix product. So each process keeps the vectors of the window (`VectorWindow`) and asks the database for new
+ones only. Found pairs are computed again in SQL, where they are also joined with their tickets: what is kept here can make a
+search slow, not wrong.
 """
 
 import threading
@@ -24,7 +25,8 @@ ROUNDING = 1e-4  # a float32 product may differ this much from the database's: p
 MORE_THAN_ASKED = 8  # the same for the last places of a ranking
 
 ASKED = """
-    SELECT n.ticket, n.created_at, n.vector, ARRAY(  -- a person took this ticket out of an incident: it is not offered that incident again
+    -- never: a person took this ticket out of an incident, so it is not offered that incident again
+    SELECT n.ticket, n.created_at, n.vector, ARRAY(
         SELECT others.ticket FROM incident_member here JOIN incident_member others USING (incident)
         WHERE here.ticket = n.ticket AND here.left_at IS NOT NULL AND others.left_at IS NULL) AS never
     FROM embedding n WHERE n.model = %s AND n.ticket = ANY(%s)
@@ -40,8 +42,8 @@ NEW = """
     ) AS new ON true
 """
 PAIRS = """
-    SELECT p.asked, -(o.vector <#> n.vector) AS cosine, o.entities, t.id, t.subject, t.description, t.requester_email, t.category, t.created_at,
-           t.state, i.id AS incident_id
+    SELECT p.asked, -(o.vector <#> n.vector) AS cosine, o.entities, t.id, t.subject, t.description, t.requester_email,
+        t.category, t.created_at, t.state, i.id AS incident_id
     FROM unnest(%(asked)s::bigint[], %(found)s::bigint[]) AS p (asked, found)
     -- OFFSET 0 keeps each of these a look-up by key, however young the statistics are
     CROSS JOIN LATERAL (SELECT vector FROM embedding WHERE ticket = p.asked AND model = %(model)s OFFSET 0) AS n

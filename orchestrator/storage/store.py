@@ -1,4 +1,7 @@
-"""Connections, transactions, trying again, waiting for work. Knows psycopg and its errors; the SQL lies in the modules beside it."""
+"""Connections, transactions, trying again, waiting for work.
+
+Knows psycopg and its errors; the SQL lies in the modules beside it.
+"""
 
 import random
 import threading

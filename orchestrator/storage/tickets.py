@@ -1,4 +1,7 @@
-"""Tickets, their messages and states. Knows the tables ticket, message, feedback; the database refuses illegal states and writes their events."""
+"""Tickets, their messages and states.
+
+Knows the tables ticket, message, feedback; the database refuses illegal states and writes their events.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -20,7 +23,8 @@ OPEN = """
     WITH opened AS (
         INSERT INTO ticket (number, source, external_id, subject, description, requester, requester_email, channel, context,
                             created_at, received_at, updated_at)
-        SELECT number, source, external_id, subject, description, requester::jsonb, email, channel, context::jsonb, created_at, now, now
+        SELECT number, source, external_id, subject, description, requester::jsonb, email, channel, context::jsonb,
+            created_at, now, now
         FROM unnest(%s::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
                     %s::timestamptz[], %s::timestamptz[])
              AS n (number, source, external_id, subject, description, requester, email, channel, context, created_at, now)
@@ -57,6 +61,10 @@ MOVE = """
         resolved_at = CASE WHEN %(state)s = 'resolved' THEN now() WHEN %(state)s = 'closed' THEN resolved_at END,
         linked_to = CASE WHEN %(state)s = 'active' THEN NULL ELSE linked_to END
     WHERE number = %(number)s AND state <> %(state)s
+"""
+ACTIVATE = """
+    UPDATE ticket SET state = 'active', state_reason = %s, state_by = %s, updated_at = now()
+    WHERE number = ANY(%s) AND state = 'pending'
 """
 REOPEN = """
     UPDATE ticket SET state = 'active', state_reason = %(reason)s, state_by = %(by)s, updated_at = now(), resolved_at = NULL,
@@ -242,11 +250,7 @@ def set_state(connection: Connection, ticket_id: str, state: State, *, reason: s
 
 def activate_pending(connection: Connection, numbers: Iterable[int], *, reason: str, by: str) -> None:
     """Those of these tickets that wait (pending) are active again."""
-    execute(
-        connection,
-        "UPDATE ticket SET state = 'active', state_reason = %s, state_by = %s, updated_at = now() WHERE number = ANY(%s) AND state = 'pending'",
-        [clean(reason), clean(by), list(numbers)],
-    )
+    execute(connection, ACTIVATE, [clean(reason), clean(by), list(numbers)])
 
 
 def reopen(connection: Connection, ticket_id: str, *, reason: str, by: str) -> None:

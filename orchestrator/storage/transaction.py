@@ -1,4 +1,7 @@
-"""One PostgreSQL transaction as the ports describe it. Holds a connection and hands every question to the module that knows its tables."""
+"""One PostgreSQL transaction as the ports describe it.
+
+Holds a connection and hands every question to the module that knows its tables.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime

@@ -14,7 +14,8 @@ from orchestrator.storage.serialize import clean, dump, dumps, instant, load
 
 SAVE = """
     WITH found AS (
-        SELECT * FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::float8[], %s::boolean[], %s::smallint[], %b::text[], %b::text[], %s::timestamptz[])
+        SELECT * FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::float8[], %s::boolean[], %s::smallint[], %b::text[],
+                             %b::text[], %s::timestamptz[])
             AS f (number, body, category, confidence, abstained, priority, assignment_group, assignee, now)
     ), queued AS (
         UPDATE job SET priority = found.priority FROM found WHERE job.ticket = found.number AND job.priority <> found.priority
@@ -22,14 +23,16 @@ SAVE = """
         INSERT INTO triage (ticket, body, triaged_at) SELECT number, body::jsonb, now FROM found
         ON CONFLICT (ticket) DO UPDATE SET body = excluded.body, triaged_at = excluded.triaged_at
     )
-    UPDATE ticket SET category = found.category, confidence = found.confidence, abstained = found.abstained, priority = found.priority,
+    UPDATE ticket SET category = found.category, confidence = found.confidence, abstained = found.abstained,
+        priority = found.priority,
         assignment_group = found.assignment_group, assignee = found.assignee, stage = 'triaged', updated_at = found.now
     FROM found WHERE ticket.number = found.number
 """
 EMBED = """
     INSERT INTO embedding (ticket, model, created_at, vector, entities)
     SELECT number, %s, created_at, %s, %s::jsonb FROM ticket WHERE number = %s
-    ON CONFLICT (ticket, model) DO UPDATE SET vector = excluded.vector, entities = excluded.entities, written_by = pg_current_xact_id()
+    ON CONFLICT (ticket, model) DO UPDATE SET vector = excluded.vector, entities = excluded.entities,
+        written_by = pg_current_xact_id()
 """
 LINKING_LOCK = 0x6C696E6B696E67  # "linking"
 INCIDENTS = """
@@ -40,14 +43,16 @@ INCIDENTS = """
     ORDER BY i.number DESC LIMIT %(limit)s
 """
 MEMBERS = """
-    SELECT t.id, t.subject, t.state, t.requester_email, t.created_at, m.joined_at, m.left_at, m.left_reason, m.left_by, g.body -> 'link' AS link
+    SELECT t.id, t.subject, t.state, t.requester_email, t.created_at, m.joined_at, m.left_at, m.left_reason, m.left_by,
+        g.body -> 'link' AS link
     FROM incident_member m JOIN ticket t ON t.number = m.ticket LEFT JOIN triage g ON g.ticket = t.number
     WHERE m.incident = %s ORDER BY t.number
 """
 LINKED_TO = """
     SELECT t.id FROM ticket t WHERE t.state = 'escalated' AND t.outcome = 'linked' AND t.number <> %(number)s
       AND (t.linked_to = %(number)s OR t.number IN (
-          SELECT m.ticket FROM incident i JOIN incident_member m ON m.incident = i.number WHERE i.lead = %(number)s AND m.left_at IS NULL))
+          SELECT m.ticket FROM incident i JOIN incident_member m ON m.incident = i.number
+          WHERE i.lead = %(number)s AND m.left_at IS NULL))
     ORDER BY t.number
 """
 LEAVE = """
@@ -56,7 +61,8 @@ LEAVE = """
 """
 NEXT_LEAD = """
     UPDATE incident SET lead = (SELECT min(ticket) FROM incident_member WHERE incident = incident.number AND left_at IS NULL)
-    WHERE number = %s AND lead = ANY(%s) AND EXISTS (SELECT FROM incident_member WHERE incident = incident.number AND left_at IS NULL)
+    WHERE number = %s AND lead = ANY(%s)
+        AND EXISTS (SELECT FROM incident_member WHERE incident = incident.number AND left_at IS NULL)
     RETURNING lead
 """
 BACK_TO_WORK = """
@@ -142,7 +148,10 @@ def join_incident(connection: Connection, ticket_id: str, to_ticket_id: str, *, 
 
 
 def split_incident(connection: Connection, incident_id: str, ticket_ids: Sequence[str], *, reason: str, by: str) -> None:
-    """These tickets leave, go back to work on their own, and are not offered this incident again. A leaving lead is succeeded by the oldest."""
+    """These tickets leave, go back to work on their own, and are not offered this incident again.
+
+    A leaving lead is succeeded by the oldest.
+    """
     number, numbers = number_of(incident_id, "INC"), sorted(tickets_of(ticket_ids))
     queue.wake(connection, numbers)
     left = {found["ticket"] for found in rows(connection, LEAVE, [clean(reason), clean(by), number, numbers])}

@@ -1,4 +1,7 @@
-"""Small records for tests of the desk: a ticket, its triage, a proposal. Each builder takes what the test is about and fills in the rest."""
+"""Small records for tests of the desk: a ticket, its triage, a proposal.
+
+Each builder takes what the test is about and fills in the rest.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -8,8 +11,8 @@ import numpy as np
 from orchestrator.domain.resolution import (
     AwaitingApproval,
     Decision,
-    Handover,
     HandedOver,
+    Handover,
     Linked,
     Observation,
     ObservationStatus,
@@ -77,7 +80,8 @@ NEEDS_APPROVAL = Verdict(decision=Decision.NEEDS_APPROVAL, rule="refund-limit", 
 
 
 def observed(at: datetime, *, status: str = "ok", body: Any = None) -> Observation:
-    return Observation(status=ObservationStatus(status), http_status=200, body=body or {"reset": True}, at=at, request={"method": "POST"})
+    request = {"method": "POST"}
+    return Observation(status=ObservationStatus(status), http_status=200, body=body or {"reset": True}, at=at, request=request)
 
 
 def resolved(reply: str = "Your password was reset.") -> Resolved:

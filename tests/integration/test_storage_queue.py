@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -74,7 +75,9 @@ def test_a_finished_job_is_not_claimed_again(store: PostgresStore, now: datetime
     assert claimed(store) == []
 
 
-def test_a_lease_that_ran_out_goes_to_another_worker_and_the_first_is_fenced_out(store: PostgresStore, dsn: str, now: datetime) -> None:
+def test_a_lease_that_ran_out_goes_to_another_worker_and_the_first_is_fenced_out(
+    store: PostgresStore, dsn: str, now: datetime
+) -> None:
     [ticket_id] = opened(store, now)
     [slow] = claimed(store, worker="slow")
     make_due(dsn)
@@ -139,7 +142,7 @@ def test_a_failure_waits_longer_each_time_and_ends_with_a_person(store: Postgres
             pauses += connection.execute("SELECT run_at - now() FROM job").fetchone() or ()
         make_due(dsn)
     assert claimed(store) == []
-    assert all(later > earlier for earlier, later in zip(pauses, pauses[1:-1], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(pauses[:-1]))
     with store.transaction() as tx:
         shown = tx.ticket_record(ticket_id)
         assert tx.queue_depth() == 0

@@ -91,7 +91,10 @@ def test_a_batch_that_fails_leaves_nothing(store: PostgresStore, now: datetime) 
 
 def test_text_that_no_database_can_hold_is_mended_and_kept(store: PostgresStore, now: datetime) -> None:
     odd = IncomingTicket(
-        subject="nul \x00 and \ud83d", description='quotes " \\ {a,b} NULL é 😀', requester=Requester(email="Ä@example.test"), context={"k\x00": "\x00"}
+        subject="nul \x00 and \ud83d",
+        description='quotes " \\ {a,b} NULL é 😀',
+        requester=Requester(email="Ä@example.test"),
+        context={"k\x00": "\x00"},
     )
     [ticket_id] = opened(store, now, odd)
     with store.transaction() as tx:
@@ -149,13 +152,14 @@ def test_the_database_refuses_every_illegal_transition_and_writes_the_event_of_e
 
 
 def test_a_ticket_cannot_begin_in_another_state_or_change_its_number(dsn: str, store: PostgresStore, now: datetime) -> None:
-    insert = """INSERT INTO ticket (source, subject, description, requester, requester_email, channel, state, created_at, received_at, updated_at)
+    insert = """INSERT INTO ticket (source, subject, description, requester, requester_email, channel, state,
+                                    created_at, received_at, updated_at)
                 VALUES ('x', '', '', '{}', '', 'x', 'resolved', now(), now(), now())"""
     [ticket_id] = opened(store, now)
     with psycopg.connect(dsn) as connection:
         with pytest.raises(psycopg.Error, match="cannot begin as resolved"), connection.transaction():
             connection.execute(insert)
-        with pytest.raises(psycopg.Error, match="never changes|violates foreign key"), connection.transaction():
+        with pytest.raises(psycopg.Error, match=r"never changes|violates foreign key"), connection.transaction():
             connection.execute("UPDATE ticket SET number = number + 1000")
     assert kinds(store, ticket_id) == ["opened"]
 
@@ -197,7 +201,10 @@ def test_messages_are_kept_in_order(store: PostgresStore, now: datetime) -> None
         tx.add_message(ticket_id, Message(author=Author.NOTE, body="internal", at=now))
     with store.transaction() as tx:
         ticket = tx.ticket(ticket_id)
-    assert [(message.author, message.body) for message in ticket.messages] == [("requester", "It is order 4711"), ("note", "internal")]
+    assert [(message.author, message.body) for message in ticket.messages] == [
+        ("requester", "It is order 4711"),
+        ("note", "internal"),
+    ]
     assert ticket.words_of_requester.endswith("It is order 4711") and "internal" not in ticket.words_of_requester
 
 
@@ -205,7 +212,12 @@ def test_an_override_takes_effect_and_is_kept_as_training_data(store: PostgresSt
     [ticket_id] = opened(store, now)
     with store.transaction() as tx:
         tx.save_triage({ticket_id: triage()}, now=now)
-        tx.record_feedback(ticket_id, "override", {"category": "vpn", "group": "Network Engineering", "priority": 1, "reason": "it is the VPN"}, by="lead")
+        tx.record_feedback(
+            ticket_id,
+            "override",
+            {"category": "vpn", "group": "Network Engineering", "priority": 1, "reason": "it is the VPN"},
+            by="lead",
+        )
     with store.transaction() as tx:
         shown = tx.ticket_record(ticket_id)
         assert tx.list_tickets(category="vpn")[0][0]["id"] == ticket_id
@@ -252,7 +264,9 @@ def test_earlier_contacts_of_a_requester_are_known(store: PostgresStore, now: da
 def test_open_load_counts_open_tickets_of_each_assignee(store: PostgresStore, now: datetime) -> None:
     first, second, third = opened(store, now, incoming(), incoming(), incoming())
     with store.transaction() as tx:
-        tx.save_triage({first: triage(assignee="kim@x"), second: triage(assignee="kim@x"), third: triage(assignee="lee@x")}, now=now)
+        tx.save_triage(
+            {first: triage(assignee="kim@x"), second: triage(assignee="kim@x"), third: triage(assignee="lee@x")}, now=now
+        )
         tx.set_state(second, State.RESOLVED, reason="done")
     with store.transaction() as tx:
         assert tx.open_load() == {"kim@x": 1, "lee@x": 1}
