@@ -79,7 +79,9 @@ WRITE = """
             AS o (number, kind, body, notes, runbook, eligible, state, reason, linked_to, reply, now)
     ), kept AS (
         INSERT INTO outcome (ticket, kind, body, notes, runbook, eligible, at)
-        SELECT number, kind, body::jsonb, notes::jsonb, runbook, eligible, now FROM o
+        SELECT o.number, o.kind, o.body::jsonb, o.notes::jsonb, coalesce(o.runbook, known.runbook),
+            coalesce(o.eligible, known.eligible, false), o.now
+        FROM o LEFT JOIN outcome known ON known.ticket = o.number
         ON CONFLICT (ticket) DO UPDATE SET kind = excluded.kind, body = excluded.body, notes = excluded.notes,
             runbook = excluded.runbook, eligible = excluded.eligible, at = excluded.at
     ), said AS (
@@ -210,9 +212,10 @@ def save_outcomes(
 ) -> dict[str, str]:
     """Four or five statements for all of them. Gives the tickets whose outcome was dropped, with the reason.
 
-    Of `notes[ticket]` these keys are read: `eligible` (bool: the type has a runbook that acts), `runbook`, `approval_lifetime_s`;
-    all of it is kept and shown. An outcome that the ticket's state no longer allows (a person closed it meanwhile) is dropped
-    with an event of its own and leaves the others alone. A ticket on the rung `shadow` gets no message and no outbox row.
+    Of `notes[ticket]` these keys are read: `eligible` (bool: the type has a runbook that acts) and `runbook`, both staying as they
+    were where they are absent, and `approval_lifetime_s`; all of it is kept and shown. An outcome that the ticket's state no longer
+    allows (a person closed it meanwhile) is dropped with an event of its own and leaves the others alone. A ticket on the rung
+    `shadow` gets no message and no outbox row.
     """
     numbers = sorted(tickets_of(outcomes))
     queue.lock(connection, numbers)
@@ -246,7 +249,7 @@ def _writing(ticket: Row, outcome: Outcome, body: Any, notes: Mapping[str, Any],
     kind = outcome_kind(outcome)
     linked_to = number_of(outcome.ticket_id, "T") if isinstance(outcome, Linked) else None
     reply = "" if ticket["autonomy_rung"] == SILENT_RUNG else clean(reply_of(outcome))
-    about = (dumps(notes), notes.get("runbook"), bool(notes.get("eligible", False)))
+    about = (dumps(notes), notes.get("runbook"), None if notes.get("eligible") is None else bool(notes["eligible"]))
     return (ticket["number"], kind, dumps(body), *about, STATE_OF[kind].value, clean(reason_of(outcome)), linked_to, reply, now)
 
 

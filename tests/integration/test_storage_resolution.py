@@ -180,6 +180,10 @@ def test_rates_have_both_denominators(store: PostgresStore, now: datetime) -> No
         figures = tx.kpis()
     assert figures["tickets"] == {"all": 4, "eligible": 2}
     assert figures["rates"]["resolved"] == {"of_all": 0.25, "of_eligible": 0.5}
+    with store.transaction() as tx:  # what a later outcome does not say stays as it was
+        tx.save_outcomes({ids[1]: resolved()}, notes={ids[1]: {"resolved_with": ids[0]}}, now=now)
+    with store.transaction() as tx:
+        assert tx.kpis()["rates"]["resolved"] == {"of_all": 0.5, "of_eligible": 1.0}
     assert set(figures["definitions"]) >= {"resolved", "eligible", "of_all", "of_eligible"}
 
 
