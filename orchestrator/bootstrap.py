@@ -15,6 +15,7 @@ from orchestrator.resolution.playbook import COMPANY, load_playbook
 from orchestrator.sandbox import tokens
 from orchestrator.storage.migrate import migrate_when_up
 from orchestrator.storage.store import PostgresStore
+from orchestrator.triage.classify import load_cascade
 from orchestrator.triage.taxonomy import load_taxonomy
 
 
@@ -33,6 +34,11 @@ def open_systems(url: str, secret: str, *, clock: Clock = utc_now) -> HttpSystem
     return HttpSystemsOfRecord(
         load_catalog(), base_urls=dict.fromkeys(tokens.SYSTEMS, url), tokens=tokens.tokens(secret), clock=clock
     )
+
+
+def load_classifier(language_model: LanguageModel | None, *, head: Path | None = None, company: Path | None = None) -> Classifier:
+    """The cascade of the head in `head` (none: the bundled one) and the language model."""
+    return load_cascade(language_model, head=head, taxonomy=load_taxonomy((company or COMPANY) / "taxonomy.yaml"))
 
 
 def build_desk(

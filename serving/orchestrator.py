@@ -31,14 +31,16 @@ class OrchestratorReplica:
         switch_off_phone_home()
         self._store = open_store(dsn, pool_size=settings.database.pool_size)
         language_model = RemoteLanguageModel(language)
+        head = Path(settings.models.head) if settings.models.head else None
+        company = Path(settings.company.folder) if settings.company.folder else None
         self._desk = build_desk(
             store=self._store,
             systems=open_systems(systems["url"], systems["secret"]),
             embedder=RemoteEmbedder(embedding),
             language_model=language_model,
-            classifier=load_classifier(settings.models.head, language_model),
+            classifier=load_classifier(language_model, head=head, company=company),
             secret=bytes.fromhex(secret),
-            company=Path(settings.company.folder) if settings.company.folder else None,
+            company=company,
             threads=settings.worker.threads,
         )
         self._worker = Worker(self._desk, batch_size=settings.worker.batch_size, lease_s=settings.worker.lease_s)
