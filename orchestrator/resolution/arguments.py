@@ -82,18 +82,30 @@ _PEOPLE = r"""colleagues?|co-?workers?|boss(?:es)?|manager|team\s?mates?|wife|hu
 _LEUTE = r"""kolleg(?:e|en|in|innen)|chefs?|chefin|vorgesetzten?|mitarbeiter(?:in|s)?|mitarbeitenden?|azubi|praktikant(?:en|in)?|frau|mann(?:es)?|freund(?:es|in)?|kunden?|kundin
 |assistent(?:in|en)?|geschäftsführer(?:s|in)?|sohn(?:es)?|tochter|vaters?|mutter"""
 _GENS = r"""collègues?|collegues?|chef(?:fe)?|patron(?:ne)?|responsable|femme|mari|ami[es]?|employée?s?|cliente?s?|assistante?|stagiaire|directeur|directrice"""
+_MINE = r"(?:password|passcode|passphrase|account|access|log-?in|sign-?in|mfa|2fa|authenticator|second\sfactor|licen[sc]e|vpn|mailbox|subscription|session|rights|permissions)s?"
+_MEINS = r"(?:passwort|kennwort|konto|zugang|zugriff|anmeldung|mfa|2fa|authenticator|zweit\w*\sfaktor|lizenz|vpn|postfach|abo|abonnement|rechte|berechtigung)\w*"
+_MIEN = r"(?:mot\sde\spasse|compte|accès|mfa|2fa|double\sauthentification|licence|vpn|boîte|abonnement|session|droits)"
+_OF_WHOM = r"(?:my|our|a|an|the|his|her|their|another)\s(?:\w+\s){0,2}"
 SOMEBODY_ELSE = tuple(
     re.compile(re.sub(r"\n", "", pattern), re.I)
     for pattern in (
-        rf"\b(?:for|of|to|on\sbehalf\sof)\s(?:my|our|a|an|the|his|her|their|another)\s(?:\w+\s){{0,2}}(?:{_PEOPLE})\b",
-        rf"\b(?:my|our|his|her|the)\s(?:\w+\s){{0,2}}(?:{_PEOPLE})(?:['’]s?|s['’])\s(?:\w+\s){{0,2}}(?:account|password|passcode|access|vpn|mfa|2fa|authenticator|license|licence|order|invoice|subscription|mailbox|session|login|token)",
-        rf"\b(?:reset|unlock|give|grant|cancel|renew|refund|send|add|change)\s(?:my|our|a|the)\s(?:\w+\s){{0,2}}(?:{_PEOPLE})\b",
-        r"\b(?:his|her|someone\selse['’]?s?|somebody\selse['’]?s?|another\s(?:user|person|customer|colleague)['’]?s?)\s(?:\w+\s){0,2}(?:account|password|access|vpn|mfa|2fa|authenticator|licen[sc]e|order|invoice|subscription|mailbox|login)",
-        rf"\b(?:für|von|fuer)\s(?:mein|unser|ein|sein|ihr)(?:e|en|er|em|es)?\s(?:\w+\s){{0,2}}(?:{_LEUTE})\b",
-        rf"\b(?:für|von)\s(?:den|die|der)\s(?:{_LEUTE})\b",
-        rf"\b(?:meine[sr]|unsere[sr]|seine[sr]|ihre[sr])\s(?:\w+\s){{0,2}}(?:{_LEUTE})\b",
-        rf"\b(?:meinem|unserem|meiner|unserer|einem|einer)\s(?:\w+\s){{0,1}}(?:{_LEUTE})\b.{{0,60}}\b(?:passwort|kennwort|konto|zugang|zugriff|lizenz|vpn|mfa)",
-        rf"\b(?:pour|de|à|a)\s(?:mon|ma|mes|notre|un|une|son|sa)\s(?:\w+\s){{0,1}}(?:{_GENS})\b",
+        r"\bon\sbehalf\sof\s(?:\w+\s){0,3}\w+",
+        rf"\b{_MINE}\b(?:\s\w+){{0,4}}\s(?:for|of)\s{_OF_WHOM}(?:{_PEOPLE})\b",
+        rf"\b(?:reset|unlock|activate|grant|give|add|enroll?|renew|cancel)\b.{{0,40}}?\b(?:for|to|of)\s{_OF_WHOM}(?:{_PEOPLE})\b",
+        rf"\b(?:my|our|his|her|the)\s(?:\w+\s){{0,2}}(?:{_PEOPLE})(?:['’]s?|s['’])\s(?:\w+\s){{0,2}}(?:{_MINE}|orders?|invoices?|tokens?)\b",
+        rf"\b(?:reset|unlock|activate|enroll?)\s{_OF_WHOM}(?:{_PEOPLE})\b",
+        rf"\b(?:my|our)\s(?:\w+\s){{0,2}}(?:{_PEOPLE})\s(?:\w+\s){{0,2}}(?:forgot|lost|needs?|locked|can(?:['’]?t|not)\s(?:log|sign|get|access|connect))\b",
+        rf"\b(?:his|her|their|someone\selse['’]?s?|somebody\selse['’]?s?|another\s(?:user|person|customer|colleague)['’]?s?)\s(?:\w+\s){{0,2}}(?:{_MINE}|orders?|invoices?)\b",
+        r"\b(?:she|he)(?:['’]ll|\swill)?\s(?:also\s)?needs?\b",
+        r"\bnew\s(?:\w+\s){0,2}(?:starter|joiner|hire|colleague|employee|lead|manager|intern|apprentice)\b.{0,40}\b(?:starts?|starting|begins?|joins?|joining|needs?)\b",
+        rf"\b{_MEINS}(?:\s\w+){{0,3}}\s(?:für|fuer|von)\s(?:(?:mein|unser|ein|sein|ihr)(?:e|en|er|em|es)?|den|die|der|dem)\s(?:\w+\s){{0,2}}(?:{_LEUTE})\b",
+        rf"\b{_MEINS}(?:\s\w+){{0,2}}\s(?:meine[rs]|unsere[rs]|seine[rs]|ihre[rs]|der|des)\s(?:\w+\s){{0,2}}(?:{_LEUTE})\b",
+        rf"\b(?:für|fuer)\s(?:(?:mein|unser|ein|sein|ihr)(?:e|en|er|em|es)?|den|die)\s(?:\w+\s){{0,2}}(?:{_LEUTE})\b.{{0,40}}\b(?:{_MEINS}|zurücksetz\w*|entsperr\w*|freischalt\w*)",
+        rf"\b(?:mein|unser)e?\s(?:\w+\s){{0,2}}(?:{_LEUTE})\b.{{0,60}}\b(?:vergessen|verloren|gesperrt|ausgesperrt|braucht|benötigt)\b",
+        rf"\b(?:neue[rn]?)\s(?:\w+\s){{0,2}}(?:{_LEUTE})\b.{{0,60}}\b(?:fängt|beginnt|startet|braucht|benötigt)\b",
+        rf"\b{_MIEN}\b(?:\s\w+){{0,3}}\s(?:pour|de|à)\s(?:mon|ma|mes|notre|nos|un|une|son|sa)\s(?:\w+\s){{0,1}}(?:{_GENS})\b",
+        rf"\b(?:mon|ma|notre)\s(?:\w+\s){{0,1}}(?:{_GENS})\b.{{0,60}}\b(?:oublié|perdu|bloquée?|besoin)\b",
+        rf"\bpour\s(?:mon|ma|notre|un|une)\s(?:\w+\s){{0,1}}(?:{_GENS})\b.{{0,40}}\b(?:réinitialis\w*|débloqu\w*|{_MIEN})",
     )
 )
 
@@ -154,7 +166,8 @@ def groups(words: str) -> tuple[Found, ...]:
     for match in GROUP.finditer(EMAIL.sub(" ", words)):
         name = (match["a"] or match["b"] or match["c"]).rstrip(".-_")
         found.append(Found(kind="group", value=name, words=name))
-    return _unique(found)
+    whole = [each for each in found if not any(each.value != other.value and each.value in other.value for other in found)]
+    return _unique(whole)
 
 
 def months(words: str) -> tuple[Found, ...]:

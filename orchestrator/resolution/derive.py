@@ -23,9 +23,10 @@ def days_after(values: Sequence[Any]) -> str | None:
 
 
 def alerts_behind(values: Sequence[Any]) -> list[Mapping[str, Any]]:
-    """[alerts, services, entities, ticket, user]: the firing alerts that account for what the ticket reports.
+    """[alerts, services, entities, ticket, user]: those of the alerts that account for what the ticket reports.
 
-    A requester who names no site is taken to speak from the site on their record.
+    A requester who names no site is taken to speak from the site on their record. A ticket that names the service and the very
+    version that an alert complains about needs no further symptom.
     """
     alerts, services, entities, ticket, user = values
     if not isinstance(alerts, list) or not isinstance(services, list):
@@ -35,14 +36,21 @@ def alerts_behind(values: Sequence[Any]) -> list[Mapping[str, Any]]:
         at_home = Entities(**{**_fields(named), "sites": (str(user["site"]).lower(),)})
     else:
         at_home = named
-    directory = Directory(services=tuple(map(Service.read, services)), alerts=tuple(map(Alert.read, alerts)))
+    directory = Directory(
+        services=tuple(map(Service.read, services)), alerts=tuple(Alert.read({**row, "state": "firing"}) for row in alerts)
+    )
     at = instant(ticket.get("created_at")) or datetime.now(UTC)
     found = {
         alert.id: alert
         for seen in (at_home, named)
         for alert in explaining_alerts(seen, ticket.get("category"), ticket.get("words", ""), at, directory)
     }
-    return [row for row in alerts if row["id"] in found]
+    reach = {name for service in named.services for name in directory.upstream(service)}
+    return [row for row in alerts if row["id"] in found or _same_version(row, named, reach)]
+
+
+def _same_version(alert: Mapping[str, Any], named: Entities, reach: set[str]) -> bool:
+    return alert.get("service") in reach and any(version in str(alert.get("detail") or "") for version in named.versions)
 
 
 def _fields(entities: Entities) -> dict[str, Any]:

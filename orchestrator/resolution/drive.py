@@ -413,8 +413,16 @@ class _Round:
             _advance(call.run, refused, self.driven)
 
     def _execute(self, calls: list[_Call]) -> None:
-        for call, observation in zip(calls, self.desk.pool.map(self._do, calls), strict=True):
-            call.observation = observation
+        """Every act by itself; the same look-up for several tickets of the round once."""
+        groups: dict[str, list[_Call]] = {}
+        for call in calls:
+            proposal = call.proposal
+            name = proposal.idempotency_key if proposal.writes else f"{proposal.action} {canonical(dict(call.arguments))}"
+            groups.setdefault(name, []).append(call)
+        first = [group[0] for group in groups.values()]
+        for group, observation in zip(groups.values(), self.desk.pool.map(self._do, first), strict=True):
+            for call in group:
+                call.observation = observation
 
     def _do(self, call: _Call) -> Observation:
         """The call itself. An act without an answer is sent again with the same key; what it did, it did once."""

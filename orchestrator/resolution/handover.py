@@ -16,6 +16,7 @@ _ASSURANCE = {
     Assurance.PROVEN: "verified by a one-time code",
 }
 _TELLING = (
+    "tier",
     "status",
     "state",
     "amount",
@@ -36,6 +37,7 @@ _TELLING = (
     "detail",
     "version",
 )
+REFERENCE_LISTS = ("List the service catalogue", "List the windows")  # long, and the same for every ticket
 QUOTE_CHARS = 200
 
 
@@ -131,8 +133,12 @@ def _found(case: Case) -> str:
     if user and user.get("status"):
         parts.append(f"user {user['status']}")
     for name, value in case.facts.records().items():
-        if name not in base and isinstance(value, Mapping):
+        if name in base:
+            continue
+        if isinstance(value, Mapping):
             parts.append(describe(value))
+        elif name == "behind" and isinstance(value, list):
+            parts += [f"alert {describe(row)}" for row in value[:3]]
     return "; ".join(part for part in parts if part)
 
 
@@ -159,6 +165,8 @@ def looked_up(title: str, observation: Observation) -> str:
     if isinstance(body, list):
         if not body:
             return f"{title}: none"
+        if title.startswith(REFERENCE_LISTS):
+            return f"{title}: {len(body)} entries"
         shown = "; ".join(describe(row) for row in body[:4] if isinstance(row, Mapping))
         return f"{title}: {len(body)} found: {shown}{'; ...' if len(body) > 4 else ''}"
     return f"{title}: {describe(body)}" if isinstance(body, Mapping) else f"{title}: {_plain(body)}"
@@ -208,15 +216,10 @@ def _suggestion(case: Case) -> str:
 
 
 def _draft(case: Case) -> str:
-    """What the colleague could send once it is done; in the requester's language where we have it."""
-    return case.playbook.macros.say(
-        "handed_over",
-        case.language,
-        name=case.name,
-        ticket_id=case.ticket.id,
-        group=case.group(),
-        matter=case.playbook.macros.matter(case.category, case.language),
-    )
+    """What the colleague can send once it is done; in the requester's language where we have it."""
+    macros = case.playbook.macros
+    matter = macros.matter(case.category, case.language)
+    return macros.say("draft", case.language, name=case.name, ticket_id=case.ticket.id, group=case.group(), matter=matter)
 
 
 def _told(case: Case) -> str:

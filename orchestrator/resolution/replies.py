@@ -119,6 +119,7 @@ MACROS: Mapping[str, tuple[str, ...]] = {
     "which_one": ("name", "thing", "candidates"),
     "which_value": ("name", "thing"),
     "detail_question": ("name", "choices", "ticket_id"),
+    "draft": ("name", "ticket_id", "group", "matter"),
     "handed_over": ("name", "ticket_id", "group", "matter"),
     "handed_over_urgent": ("name", "ticket_id", "group", "matter"),
     "awaiting_approval": ("name", "ticket_id", "what"),

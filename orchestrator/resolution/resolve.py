@@ -287,7 +287,8 @@ def choose_runbook(case: Case, *, choose: bool = True) -> Generator[Effect, Any,
 
 def none_fits(case: Case, plans: Sequence[Plan]) -> Stop:
     """Why no runbook fits; the type's own runbook speaks first, then the one that came furthest."""
-    ordered = sorted(plans, key=lambda plan: (plan.runbook.ticket_types[0] != case.category, -plan.passed))
+    acting = [plan for plan in plans if plan.runbook.acts] or plans
+    ordered = sorted(acting, key=lambda plan: (plan.runbook.ticket_types[0] != case.category, -plan.passed))
     case.runbook, case.facts = ordered[0].runbook, ordered[0].facts
     whys = list(dict.fromkeys(plan.stop.why for plan in ordered if plan.stop))
     return Stop(" ".join(whys[:3]))
@@ -361,7 +362,8 @@ def look_step(case: Case, runbook: Runbook, step: Any, facts: Facts) -> Generato
             failing = conditions.first_failing(step.require, facts.get)
             if failing is not None:
                 raise Stop(_say(step.otherwise, facts))
-            case.checked.append(f"Holds: {conditions.all_said(step.require, facts.get)}")
+            if told := [rule for rule in step.require if rule.get("value") != "$ticket.words"]:
+                case.checked.append(f"Holds: {conditions.all_said(told, facts.get)}")
             return facts
         case Search():
             return (yield from _search_step(case, step, facts))
@@ -381,15 +383,29 @@ def _read_step(case: Case, runbook: Runbook, step: Read, facts: Facts) -> Genera
 
 
 def _search_step(case: Case, step: Search, facts: Facts) -> Generator[Effect, Any, Facts]:
-    found: list[Passage] = yield effects.Search(words=case.ticket.text, limit=4)
+    found: list[Passage] = yield effects.Search(words=case.ticket.text, limit=SEARCH_LIMIT)
     case.passages = list(found)
     for passage in found[:3]:
         case.checked.append(f"Knowledge: “{passage.title}” ({passage.document_id}), score {passage.score:.2f}")
-    good = [passage for passage in found if passage.score >= step.at_least]
-    if not good:
+    rows = answering(found, step.at_least)
+    if not rows:
         raise Stop(step.none)
-    rows = [_row(passage) for passage in good]
-    return facts.with_fact(step.as_, rows, source="knowledge", detail=f"{good[0].document_id}, passage {good[0].passage_id}")
+    return facts.with_fact(step.as_, rows, source="knowledge", detail=f"{rows[0]['document_id']}, passage {rows[0]['passage_id']}")
+
+
+SEARCH_LIMIT = 10
+NEAR_THE_BEST = 0.2  # passages of the same article count down to this much below the threshold: they complete the answer
+MAX_PASSAGES = 3
+
+
+def answering(found: Sequence[Passage], at_least: float) -> list[dict[str, Any]]:
+    """The passages that answer: the first one that is near enough, and its nearest neighbors from the same article, in their order."""
+    best = next((passage for passage in found if passage.score >= at_least), None)
+    if best is None:
+        return []
+    same = [passage for passage in found if passage.document_id == best.document_id and passage.score >= at_least - NEAR_THE_BEST]
+    chosen = sorted(same, key=lambda passage: passage is not best)[:MAX_PASSAGES]
+    return [_row(passage) for passage in sorted(chosen, key=lambda passage: passage.passage_id)]
 
 
 def _row(passage: Passage) -> dict[str, Any]:
@@ -744,9 +760,8 @@ def verify(case: Case, runbook: Runbook) -> Generator[Effect, Any, Outcome]:
             raise Stop(f"The result could not be confirmed: {refusal(observation)}.")
         case.facts = case.facts.with_fact(probe.as_, observation.body, source="record", detail=probe.read)
     else:
-        found: list[Passage] = yield effects.Search(words=case.ticket.text, limit=4)
-        enough = min((step.at_least for step in runbook.steps if isinstance(step, Search)), default=0.0)
-        rows = [_row(passage) for passage in found if passage.score >= enough]
+        found: list[Passage] = yield effects.Search(words=case.ticket.text, limit=SEARCH_LIMIT)
+        rows = answering(found, min((step.at_least for step in runbook.steps if isinstance(step, Search)), default=1.0))
         case.facts = case.facts.with_fact(probe.as_, rows, source="knowledge", detail="knowledge.search")
     failing = conditions.first_failing(probe.expect, case.facts.get)
     name = probe.read or "knowledge.search"
