@@ -11,7 +11,7 @@ PostgreSQL refuses to run as root. Started by root, it runs as `cloister` or `po
 new system user `cloister` otherwise, as `nobody` where none can be made. That user must reach its files, and we open no parent
 folder for it: where a parent of `folder` (or of the wheel) is closed to others, the cluster (or a copy of the binaries) lies
 under `/var/lib/cloister`, in a folder of mode 0700 named in `folder/data`, a link. Removing `folder` alone then leaves that
-cluster behind; `Server.destroy` removes both.
+cluster behind (the file `.of` beside it says whose it was); `Server.destroy` removes both.
 """
 
 import hashlib
@@ -138,7 +138,10 @@ class Server:
     def destroy(self) -> None:
         """Stop, and remove the cluster and everything else in the folder that is ours."""
         self.stop(immediate=True)
-        shutil.rmtree(self._data.resolve(), ignore_errors=True)
+        cluster = self._data.resolve()
+        shutil.rmtree(cluster, ignore_errors=True)
+        if self._data.is_symlink():
+            cluster.with_suffix(".of").unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             shutil.rmtree(self._socket_folder, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -212,6 +215,7 @@ class Server:
             ROOT_FOLDER.mkdir(parents=True, exist_ok=True, mode=0o711)
             home.mkdir(mode=0o700)
             _give(home, account)
+            home.with_suffix(".of").write_text(f"{self.folder}\n")  # whose it is, for whoever tidies up
             self._data.symlink_to(home)
         else:
             self._data.mkdir(mode=0o700)

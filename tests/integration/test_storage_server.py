@@ -165,3 +165,18 @@ def test_a_stopped_server_keeps_what_was_committed(own_server: Server, desk: Pos
     assert own_server.pid is None
     own_server.start()
     assert desk.run(lambda tx: tx.ticket(accepted.ticket_id)).id == accepted.ticket_id
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
+def test_no_closed_folder_is_opened_for_the_servers_user() -> None:
+    with tempfile.TemporaryDirectory() as closed:  # mode 0700, as root's home
+        server = Server(Path(closed) / "desk" / "postgres", settings={"fsync": "off"})
+        try:
+            server.start()
+            elsewhere = (server.folder / "data").resolve()
+            assert stat.S_IMODE(Path(closed).stat().st_mode) == 0o700
+            assert not elsewhere.is_relative_to(closed) and stat.S_IMODE(elsewhere.stat().st_mode) == 0o700
+            assert elsewhere.with_suffix(".of").read_text().strip() == str(server.folder)
+        finally:
+            server.destroy()
+        assert not elsewhere.exists()
