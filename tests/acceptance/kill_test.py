@@ -1,140 +1,191 @@
-"""Kill the worker, the gateway and the database at seeded random moments while tickets flow; then count what was lost or doubled.
+"""Kill the worker, the gateway, the database and the systems of record at seeded random moments while tickets flow; then count.
 
-    python -m tests.acceptance.kill_test --kills 200 --engine-kills 5 --seed 1
+    python -m tests.acceptance.kill_test --kills 200 --engine-kills 5 --seed 20261120
 
-The parts are real processes (gateway, worker, embedded PostgreSQL, sandbox) with stand-in models; `--engine-kills` kills the vLLM engine
-of a whole running stack. Exit code 0 when every accepted ticket reached an outcome and every side effect happened exactly once.
+The parts are real processes (gateway over HTTP, worker, embedded PostgreSQL, sandbox) with stand-in models; `--engine-kills` kills the
+vLLM engine of a whole running stack. Exit code 0 when every accepted ticket reached an outcome, every side effect happened exactly once
+and no process ended by itself. Prints the seed, what was killed, and how long work rested after a worker's death.
 """
 
 import argparse
 import hashlib
 import json
-import os
 import random
-import signal
 import socket
-import subprocess
+import statistics
 import sys
 import tempfile
-import threading
 import time
+from argparse import Namespace
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from orchestrator.bootstrap import open_store
 from orchestrator.sandbox.process import SandboxProcess
 from orchestrator.storage.embedded import Server
+from orchestrator.storage.store import PostgresStore
+from tests.acceptance.kill_cases import MATTERS, world
+from tests.acceptance.kill_flow import Flow
+from tests.acceptance.kill_judge import judge
+from tests.acceptance.kill_parts import DatabasePart, Part, SandboxPart, preload, run_gateway, run_worker
 
 LEASE_S = 3.0
-MATTERS = ("password_reset", "mfa_reset", "account_activation", "vpn", "software_license", "order_status", "hardware")
-ACTING = {
-    "password_reset": "/identity/users/{user}/password-reset",
-    "mfa_reset": "/identity/users/{user}/mfa-reset",
-    "vpn": "/vpn/sessions/{session}/reset",
-    "software_license": "/billing/licenses/{license}/renew",
-}
-
-
-def world(people: int) -> dict[str, Any]:
-    """Everybody has one hung session and one expired license, so that each matter of theirs can be resolved once."""
-    numbers = range(people)
-    return {
-        "now": "2026-01-01T00:00:00Z",
-        "company": {"name": "Crash Test Co", "mail_domain": "crash.example", "currency": "EUR"},
-        "accounts": [{"id": "acc-1", "name": "House", "tier": "standard", "vip": False, "annual_value": 1000}],
-        "users": [
-            {
-                "id": f"usr-{n}", "email": f"p{n}@crash.example", "name": f"Person {n}", "account": "acc-1", "kind": "employee",
-                "status": "active", "vip": False, "language": "en", "mfa_enrolled": True, "groups": [],
-            }
-            for n in numbers
-        ],
-        "vpn_sessions": [{"id": f"vpn-{n}", "user_id": f"usr-{n}", "gateway": "gw-1", "state": "hung", "since": "2026-01-01T00:00:00Z"} for n in numbers],
-        "licenses": [
-            {
-                "id": f"lic-{n}", "user_id": f"usr-{n}", "product": "Drafter", "state": "expired", "expires_at": "2025-12-01T00:00:00Z",
-                "auto_renew": False, "seat_cost": 20,
-            }
-            for n in numbers
-        ],
-    }  # fmt: skip
+VICTIMS = ("worker", "worker", "worker", "gateway", "gateway", "database", "database", "systems")
+AT_ONCE = 0.3  # of the kills come with no look at whether the desk got to work since the one before
+PROGRESS_S = 15.0  # the others wait for work to go on, at most so long
+QUIET_EVERY = 8  # after every eighth worker's death everything else is left alone until its tickets are taken up again
+KEYS = {"portal": ("service", "portal"), "door": ("service", "api"), "lead": ("lead", "api")}
+Say = Callable[[str], None]
 
 
 @dataclass
-class Process:
-    """One of our processes, started again after each kill."""
+class Storm:
+    """Everything that runs, and what the kills did to it."""
 
-    name: str
-    command: list[str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
+    store: PostgresStore
+    parts: dict[str, Part]
+    killable: dict[str, Part | DatabasePart | SandboxPart]
+    flow: Flow
+    chance: random.Random
+    done: Counter[str] = field(default_factory=Counter)
+    rests: list[float] = field(default_factory=list)  # s from a worker's death until its tickets were taken up again
 
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    def blow(self, kills: int, say: Say) -> None:
+        while (count := sum(self.done.values())) < kills:
+            if self.chance.random() > AT_ONCE:
+                self._until_work_goes_on()
+            time.sleep(self.chance.uniform(0.0, 1.0))
+            for part in self.parts.values():
+                part.look()
+            self._kill(self.chance.choice(VICTIMS))
+            if (count + 1) % 20 == 0:
+                say(f"  {count + 1}/{kills} kills ({_told(self.done)}), {len(self.flow.accepted)} tickets accepted")
 
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+    def _kill(self, victim: str) -> None:
+        self.done[victim] += 1
+        quiet = victim == "worker" and self.done[victim] % QUIET_EVERY == 1
+        if quiet:
+            self._until_work_goes_on()
+        held = self._leased() if quiet else {}
+        self.killable[victim].kill()
+        if held:
+            began = time.monotonic()
+            while time.monotonic() - began < 4 * LEASE_S and any(t in held and held[t] == n for t, n in self._leased().items()):
+                time.sleep(0.05)
+            self.rests.append(time.monotonic() - began)
 
-    def stop(self) -> None:
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                self.kill()
+    def _leased(self) -> dict[str, int]:
+        """ticket -> token of what some worker holds now; a token that grew was taken up again."""
+        query = "SELECT ticket, token FROM job WHERE lease_until IS NOT NULL AND wanted > done"
+        with self.store.transaction() as tx:
+            return {row["ticket"]: row["token"] for row in tx._connection.execute(query)}
 
+    def _until_work_goes_on(self) -> None:
+        """Some ticket came in and some event was written since now."""
+        deadline, accepted, events = time.monotonic() + PROGRESS_S, len(self.flow.accepted), self._events()
+        while time.monotonic() < deadline and not (len(self.flow.accepted) > accepted and self._events() > events + 20):
+            time.sleep(0.05)
 
-@dataclass
-class Flow:
-    """Submits tickets for as long as told, each until it is accepted; remembers what the gateway promised."""
+    def _events(self) -> int:
+        return int(self.store.run(lambda tx: tx._connection.execute("SELECT seq FROM chain_head").fetchone()["seq"]))
 
-    url: str
-    key: str
-    people: int
-    seed: int
-    accepted: dict[str, str] = field(default_factory=dict)  # external id -> ticket id
-    matter: dict[str, tuple[str, int]] = field(default_factory=dict)
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        chance = random.Random(self.seed)
-        number = 0
-        with httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=10, trust_env=False
-        ) as client:
-            while not self.stopping.is_set() and number < self.people * len(MATTERS):
-                matter, person = MATTERS[number % len(MATTERS)], number // len(MATTERS)
-                external_id = f"k-{number}"
-                self.matter[external_id] = (matter, person)
-                self._submit(client, external_id, matter, person)
-                number += 1
-                time.sleep(chance.uniform(0.0, 0.03))
-
-    def _submit(self, client: httpx.Client, external_id: str, matter: str, person: int) -> None:
-        body = {
-            "source": "kill-test", "external_id": external_id, "subject": f"{matter}: please help", "channel": "portal",
-            "description": f"My case number is {external_id}.", "requester": {"email": f"p{person}@crash.example"},
-        }  # fmt: skip
-        while not self.stopping.is_set():
-            try:
-                answer = client.post("/v1/tickets", json=body)
-            except httpx.HTTPError:
-                time.sleep(0.1)
-                continue
-            if answer.status_code in (200, 202):
-                self.accepted[external_id] = answer.json()["id"]
+    def settle(self, say: Say, *, timeout_s: float = 300.0) -> None:
+        """Wait until nothing is left to do: no job, no undelivered word, nobody who waits."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            left = self.store.run(lambda tx: (tx.queue_depth(), tx.outbox_unsent(), len(tx.list_tickets(state="pending")[0])))
+            if not any(left):
                 return
-            if answer.status_code not in (429, 500, 502, 503):
-                raise AssertionError(f"{answer.status_code}: {answer.text[:300]}")
-            time.sleep(0.1)
-        self.matter.pop(external_id, None)
+            for part in self.parts.values():
+                part.look()
+            if any(part.deaths for part in self.parts.values()):
+                say("  not settled: a process ended by itself")
+                return
+            time.sleep(0.3)
+        say(f"  not settled after {timeout_s:.0f} s: {left[0]} jobs, {left[1]} outbox items, {left[2]} pending tickets")
+
+
+def run(kills: int, seed: int, *, say: Say = print) -> list[str]:
+    """The whole test; gives the list of what went wrong, empty when nothing did."""
+    people = max(60, kills * 3)
+    with tempfile.TemporaryDirectory(prefix="cloister-kill-") as name:
+        folder = Path(name)
+        (folder / "world.json").write_text(json.dumps(world(people)))
+        database = Server(folder / "postgres").start()
+        sandbox = SandboxProcess(folder / "sandbox.db", world=folder / "world.json").start()
+        try:
+            with open_store(database.dsn) as store:
+                return _run(store, database, sandbox, folder, kills=kills, most=people * len(MATTERS), seed=seed, say=say)
+        finally:
+            sandbox.stop()
+            database.destroy()
+
+
+def _run(
+    store: PostgresStore, database: Server, sandbox: SandboxProcess, folder: Path, *, kills: int, most: int, seed: int, say: Say
+) -> list[str]:
+    port, keys = free_port(), add_keys(store)
+    preload()
+    parts = start_parts(database.dsn, sandbox, folder, port=port)
+    flow = Flow(url=f"http://127.0.0.1:{port}", keys=keys, calls=lambda after: sandbox.calls(after=after), seed=seed, most=most)
+    killable = {**parts, "database": DatabasePart(database), "systems": SandboxPart(sandbox)}
+    storm = Storm(store=store, parts=parts, killable=killable, flow=flow, chance=random.Random(seed))
+    threads = flow.start()
+    began = time.monotonic()
+    try:
+        storm.blow(kills, say)
+        stormed_s = time.monotonic() - began
+        flow.stopping.set()
+        threads[0].join(timeout=60)
+        storm.settle(say)
+        flow.ending.set()
+        threads[1].join(timeout=60)
+        for part in parts.values():
+            part.look()
+        problems = [*flow.troubles, *(death for part in parts.values() for death in part.deaths)]
+        problems += judge(store, sandbox.calls(), flow)
+    finally:
+        flow.stopping.set()
+        flow.ending.set()
+        for part in parts.values():
+            part.stop()
+    settled_s = time.monotonic() - began - stormed_s
+    say(
+        f"seed {seed}: {sum(storm.done.values())} kills ({_told(storm.done)}) in {stormed_s:.0f} s, settled in {settled_s:.0f} s more: "
+        f"{len(flow.accepted)} tickets accepted, {len(problems)} problems"
+    )
+    if storm.rests:
+        say(
+            f"tickets of a killed worker were taken up again after {statistics.median(storm.rests):.1f} s (median), "
+            f"{max(storm.rests):.1f} s (most) of {len(storm.rests)}; the lease is {LEASE_S:.0f} s"
+        )
+    for part in parts.values() if problems else ():
+        say(f"--- {part.name}: {part.said()}")
+    return problems
+
+
+def start_parts(dsn: str, sandbox: SandboxProcess, folder: Path, *, port: int) -> dict[str, Part]:
+    working = Namespace(dsn=dsn, systems=sandbox.url, secret=sandbox.secret, batch=32, threads=8, lease=LEASE_S)
+    parts = {
+        "worker": Part("worker", run_worker, working, folder / "worker.log"),
+        "gateway": Part("gateway", run_gateway, Namespace(dsn=dsn, port=port), folder / "gateway.log"),
+    }
+    for part in parts.values():
+        part.start()
+    return parts
+
+
+def add_keys(store: PostgresStore) -> dict[str, str]:
+    keys = {name: f"kill-test-{name}-key" for name in KEYS}
+
+    def write(tx: object) -> None:
+        for name, (role, kind) in KEYS.items():
+            tx.add_key(name=name, role=role, kind=kind, sha256=hashlib.sha256(keys[name].encode()).hexdigest())  # type: ignore[attr-defined]
+
+    store.run(write)
+    return keys
 
 
 def free_port() -> int:
@@ -143,137 +194,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run(kills: int, seed: int, *, say: Any = print) -> list[str]:
-    """The whole test; gives the list of what went wrong, empty when nothing did."""
-    chance = random.Random(seed)
-    people = max(40, kills * 4)
-    with tempfile.TemporaryDirectory(prefix="cloister-kill-") as name:
-        folder = Path(name)
-        world_file = folder / "world.json"
-        world_file.write_text(json.dumps(world(people)))
-        database = Server(folder / "postgres").start()
-        sandbox = SandboxProcess(folder / "sandbox.db", world=world_file).start()
-        try:
-            return _run(database, sandbox, folder, kills=kills, people=people, chance=chance, seed=seed, say=say)
-        finally:
-            sandbox.stop()
-            database.destroy()
-
-
-def _run(
-    database: Server, sandbox: SandboxProcess, folder: Path, *, kills: int, people: int, chance: random.Random, seed: int, say: Any
-) -> list[str]:
-    key = "kill-test-portal-key"
-    store = open_store(database.dsn)
-    with store.transaction() as tx:
-        tx.add_key(name="portal", role="service", kind="portal", sha256=hashlib.sha256(key.encode()).hexdigest())
-    port = free_port()
-    python = [sys.executable, "-m", "serving.standalone"]
-    parts = {
-        "worker": Process(
-            "worker",
-            [
-                *python,
-                "worker",
-                "--dsn",
-                database.dsn,
-                "--systems",
-                sandbox.url,
-                "--secret",
-                sandbox.secret,
-                "--lease",
-                str(LEASE_S),
-            ],
-            folder / "worker.log",
-        ),
-        "gateway": Process("gateway", [*python, "gateway", "--dsn", database.dsn, "--port", str(port)], folder / "gateway.log"),
-    }
-    flow = Flow(url=f"http://127.0.0.1:{port}", key=key, people=people, seed=seed)
-    done: Counter[str] = Counter()
-    began = time.monotonic()
-    try:
-        for part in parts.values():
-            part.start()
-        submitting = threading.Thread(target=flow.run, daemon=True)
-        submitting.start()
-        time.sleep(3.0)
-        while sum(done.values()) < kills:
-            time.sleep(chance.uniform(0.05, 1.2))
-            victim = chance.choice(["worker", "worker", "gateway", "database"])
-            _kill(victim, parts, database)
-            done[victim] += 1
-            if sum(done.values()) % 20 == 0:
-                say(f"  {sum(done.values())}/{kills} kills ({dict(done)}), {len(flow.accepted)} tickets accepted")
-        flow.stopping.set()
-        submitting.join(timeout=60)
-        if not submitting.is_alive():
-            _settle(store, flow, say)
-        problems = judge(store, sandbox, flow)
-        say(
-            f"{sum(done.values())} kills ({dict(done)}) in {time.monotonic() - began:.0f} s, seed {seed}: "
-            f"{len(flow.accepted)} tickets accepted, {len(problems)} problems"
-        )
-        if problems:
-            for part in parts.values():
-                say(f"--- {part.name}: {part.log.read_text(errors='replace')[-1500:]}")
-        return problems
-    finally:
-        flow.stopping.set()
-        for part in parts.values():
-            part.stop()
-        store.close()
-
-
-def _kill(victim: str, parts: dict[str, Process], database: Server) -> None:
-    if victim == "database":
-        if pid := database.pid:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-        database.restart_if_dead()
-        return
-    parts[victim].kill()
-    parts[victim].start()
-
-
-def _settle(store: Any, flow: Flow, say: Any, *, timeout_s: float = 180.0) -> None:
-    """Wait until no accepted ticket is active and the outbox is empty."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        waiting = store.run(lambda tx: tx.queue_depth())
-        with store.transaction() as tx:
-            unsent = tx.outbox_unsent()
-        if not waiting and not unsent:
-            return
-        time.sleep(0.3)
-    say(f"  not settled after {timeout_s:.0f} s: {waiting} jobs, {unsent} outbox items")
-
-
-def judge(store: Any, sandbox: SandboxProcess, flow: Flow) -> list[str]:
-    """Nothing lost: every accepted ticket has an outcome. Nothing twice: every side effect exactly once, every reply once."""
-    problems: list[str] = []
-    calls = [c for c in sandbox.calls() if c["changed"]]
-    effects = Counter((c["method"], c["path"]) for c in calls if c["system"] not in {"mail", "helpdesk"})
-    replies = Counter(c["path"] for c in calls if c["system"] == "helpdesk" and c["path"].endswith("/replies"))
-    for external_id, ticket_id in flow.accepted.items():
-        record = store.run(lambda tx, ticket_id=ticket_id: tx.ticket_record(ticket_id))
-        matter, person = flow.matter[external_id]
-        if record["state"] == "active":
-            problems.append(f"{ticket_id} ({external_id}) has no outcome")
-        path = ACTING.get(matter, "").format(user=f"usr-{person}", session=f"vpn-{person}", license=f"lic-{person}")
-        times = effects.pop(("POST", path), 0) if path else 0
-        if path and record["state"] == "resolved" and times != 1:
-            problems.append(f"{ticket_id}: {path} happened {times} times")
-        if path and record["state"] != "resolved":
-            problems.append(f"{ticket_id} ({matter}) is {record['state']}, not resolved: {record.get('state_reason')}")
-        if replies[f"/helpdesk/tickets/{external_id}/replies"] != 1:
-            problems.append(f"{ticket_id}: {replies[f'/helpdesk/tickets/{external_id}/replies']} replies")
-    problems += [
-        f"{method} {path} happened {times} times and no accepted ticket asked for it" for (method, path), times in effects.items()
-    ]
-    chain = store.run(lambda tx: tx.verify_chain())
-    if not chain.get("ok", chain.get("whole")):
-        problems.append(f"the audit chain is broken: {chain}")
-    return problems
+def _told(done: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(done.items()))
 
 
 def main() -> int:
