@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from orchestrator.domain.errors import CloisterError, FencedOut, ModelUnavailable, WorldUnavailable
 from orchestrator.domain.resolution import (
     ApprovalStatus,
@@ -117,11 +119,13 @@ def drive(works: Sequence[Work], desk: Desk) -> Driven:
     runs = [_Run(work=work, case=case, way=resolve(case)) for work, case in _begin(works, desk, driven)]
     for run in runs:
         _advance(run, None, driven)
+    spent: dict[str, float] = {}
+    vectors: dict[str, np.ndarray] = {}
     for _ in range(MAX_ROUNDS):
         waiting = [run for run in runs if run.effect is not None]
         if not waiting:
             return driven
-        _Round(waiting, desk, driven).take()
+        _Round(waiting, desk, driven, spent, vectors).take()
     for run in runs:
         if run.effect is not None:
             _drop(run, driven, f"No outcome after {MAX_ROUNDS} rounds; the runbook goes in circles.")
@@ -231,11 +235,14 @@ def _drop(run: _Run, driven: Driven, why: str, *, lost: bool = False) -> None:
 class _Round:
     """One effect of every waiting ticket."""
 
-    def __init__(self, runs: Sequence[_Run], desk: Desk, driven: Driven) -> None:
+    def __init__(
+        self, runs: Sequence[_Run], desk: Desk, driven: Driven, spent: dict[str, float], vectors: dict[str, np.ndarray]
+    ) -> None:
         self.runs = runs
         self.desk = desk
         self.driven = driven
-        self.spent: dict[str, float] = {}  # given back in this round, by requester: the cap counts it at once
+        self.spent = spent  # given back in this batch, by requester: the cap counts it at once
+        self.vectors = vectors  # words of this batch that were embedded already
 
     def take(self) -> None:
         effects = [(run, run.effect) for run in self.runs]
@@ -266,12 +273,12 @@ class _Round:
         if not wanted:
             return
         try:
-            vectors = self.desk.embedder.embed([effect.words for _, effect in wanted])
+            vectors = self._vectors(wanted)
             name = self.desk.embedder.name
             found = self.desk.store.run(
                 lambda tx: [
-                    tx.search_knowledge(name, vector, effect.words, limit=effect.limit, audience=effect.audience)
-                    for (_, effect), vector in zip(wanted, vectors, strict=True)
+                    tx.search_knowledge(name, vectors[effect.words], effect.words, limit=effect.limit, audience=effect.audience)
+                    for _, effect in wanted
                 ]
             )
         except CloisterError as error:
@@ -280,6 +287,18 @@ class _Round:
             return
         for (run, _), passages in zip(wanted, found, strict=True):
             _advance(run, passages, self.driven)
+
+    def _vectors(self, wanted: list[tuple[_Run, Search]]) -> dict[str, np.ndarray]:
+        """By words. Triage has embedded the tickets' own text already; one call for what is new."""
+        name = self.desk.embedder.name
+        ids = [run.id for run, effect in wanted if effect.words == run.work.ticket.text and effect.words not in self.vectors]
+        if ids:
+            stored = self.desk.store.run(lambda tx: tx.embeddings(name, ids))
+            self.vectors |= {run.work.ticket.text: stored[run.id] for run, _ in wanted if run.id in stored}
+        missing = sorted({effect.words for _, effect in wanted if effect.words not in self.vectors})
+        if missing:
+            self.vectors |= dict(zip(missing, self.desk.embedder.embed(missing), strict=True))
+        return self.vectors
 
     def _prove(self, runs: list[_Run]) -> None:
         for run in runs:

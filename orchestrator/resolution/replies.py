@@ -7,10 +7,11 @@ caller gives, and a missing value is an error, never an empty gap in a sentence.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from orchestrator.domain.errors import ConfigurationError
@@ -71,6 +72,11 @@ def _environment(language: str) -> ImmutableSandboxedEnvironment:
 _ENVIRONMENTS = {language: _environment(language) for language in LANGUAGES}
 
 
+@lru_cache(maxsize=1024)
+def _template(language: str, source: str) -> Template:
+    return _ENVIRONMENTS[language].from_string(source)
+
+
 def language_of(wanted: str, text: Text) -> str:
     """The wanted language where the text has it, else English."""
     return wanted if wanted in text and wanted in LANGUAGES else "en"
@@ -80,7 +86,7 @@ def fill(text: Text, language: str, names: Mapping[str, Any]) -> str:
     """The text in this language (English where it has no other); raises ConfigurationError where a value is missing."""
     chosen = language_of(language, text)
     try:
-        filled = _ENVIRONMENTS[chosen].from_string(text[chosen]).render(names)
+        filled = _template(chosen, text[chosen]).render(names)
     except TemplateError as error:
         raise ConfigurationError(
             f"A reviewed text cannot be filled: {error}.", hint=f"It begins with: {text[chosen][:60]!r}."
