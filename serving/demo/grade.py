@@ -46,15 +46,11 @@ class Report:
 
 
 def outcome_of(record: Record) -> str:
-    """The end that a ticket's record shows, in the words of the truth file."""
-    state = record["state"]
+    """The end that a ticket's record shows, in the words of the truth file: its last outcome, unless a person or a message moved it on."""
+    state, outcome = str(record["state"]), record.get("outcome")
     if state in {"resolved", "closed"}:
         return "resolved"
-    if state == "escalated":
-        return "linked" if record.get("link") and not record.get("handover") else "handed_over"
-    if state == "pending":
-        return "awaiting_approval" if record.get("pending_on") == "approval" else "awaiting_requester"
-    return state
+    return state if state == "active" or not outcome else str(outcome)
 
 
 def grade(

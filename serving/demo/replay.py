@@ -101,7 +101,7 @@ class Replay:
                 ticket_id
                 for ticket_id, ticket in tickets.items()
                 if states[ticket_id]["state"] == "pending"
-                and states[ticket_id].get("pending_on") == "requester"
+                and states[ticket_id].get("outcome") == "awaiting_requester"
                 and self.answered.get(ticket_id, 0) < len(ticket["answers"])
             ]
             if not asked:
