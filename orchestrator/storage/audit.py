@@ -14,7 +14,9 @@ from orchestrator.storage.serialize import dumps, instant
 CLOISTER = "cloister"
 GENESIS = bytes(32)
 
-Event = tuple[str | None, str, str, Mapping[str, Any]]  # ticket id, kind, actor, body
+Event = tuple[
+    str | None, str, str, Mapping[str, Any] | str
+]  # ticket id, kind, actor, body (or its JSON text, where that is made already)
 
 APPEND = "SELECT audit_append(%b::text[], %b::text[], %b::text[], %b::text[])"
 CHAIN_NOW = "SET CONSTRAINTS event_draft_chained IMMEDIATE"
@@ -28,7 +30,10 @@ ALL = "SELECT seq, at, ticket, kind, actor, body, hash FROM event WHERE seq <= {
 
 def append(connection: Connection, events: Iterable[Event]) -> None:
     """One statement for all of them; the chain itself is written when the transaction commits."""
-    table = [(ticket, kind, actor.replace("\n", " "), dumps(body)) for ticket, kind, actor, body in events]
+    table = [
+        (ticket, kind, actor.replace("\n", " "), body if isinstance(body, str) else dumps(body))
+        for ticket, kind, actor, body in events
+    ]
     if table:
         connection.execute(APPEND, columns(table, 4))
 
@@ -91,6 +96,6 @@ def _shown(event: Mapping[str, Any]) -> dict[str, Any]:
     return {**shown, "body": json.loads(event["body"]), "hash": bytes(event["hash"]).hex()}
 
 
-def about(ticket_ids: Sequence[str], kind: str, bodies: Sequence[Mapping[str, Any]], *, actor: str = CLOISTER) -> list[Event]:
+def about(ticket_ids: Sequence[str], kind: str, bodies: Sequence[Mapping[str, Any] | str], *, actor: str = CLOISTER) -> list[Event]:
     """The same kind of event for several tickets."""
     return [(ticket_id, kind, actor, body) for ticket_id, body in zip(ticket_ids, bodies, strict=True)]

@@ -10,7 +10,7 @@ from orchestrator.domain.errors import BadInput, NotFound
 from orchestrator.domain.triage import Entities, Triage
 from orchestrator.storage import audit, queue
 from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
-from orchestrator.storage.serialize import clean, dump, dumps, instant, load
+from orchestrator.storage.serialize import clean, dumps, instant, load
 
 SAVE = """
     WITH found AS (
@@ -77,7 +77,7 @@ BACK_TO_WORK = """
 def save_triage(connection: Connection, triages: Mapping[str, Triage], *, now: datetime) -> None:
     """Row, job priority, ticket columns and event *triaged* of all of them in two statements."""
     ordered = sorted(triages.items(), key=lambda item: number_of(item[0], "T"))
-    bodies = [dump(triage) for _, triage in ordered]
+    bodies = [dumps(triage) for _, triage in ordered]
     table = [
         _triaged(number_of(ticket_id, "T"), triage, body, now) for (ticket_id, triage), body in zip(ordered, bodies, strict=True)
     ]
@@ -86,7 +86,7 @@ def save_triage(connection: Connection, triages: Mapping[str, Triage], *, now: d
         audit.append(connection, audit.about([ticket_id for ticket_id, _ in ordered], "triaged", bodies))
 
 
-def _triaged(number: int, triage: Triage, body: Mapping[str, Any], now: datetime) -> tuple[Any, ...]:
+def _triaged(number: int, triage: Triage, body: str, now: datetime) -> tuple[Any, ...]:
     found, level, assigned = triage.classification, int(triage.priority.level), triage.assignment
     confidence = float(found.confidence)
     return (
