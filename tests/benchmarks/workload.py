@@ -1,5 +1,6 @@
 """What the model benchmarks have in common: triage prompts of made-up tickets, the models here, and the circumstances."""
 
+import os
 import platform
 import random
 from datetime import UTC, datetime
@@ -102,6 +103,7 @@ def circumstances(config: EngineConfig) -> str:
         [
             f"date      {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             f"hardware  {cpu_name()}, {machine.cores} cores ({machine.device}), AMX {machine.amx}, BF16 {machine.avx512_bf16}",
+            f"load      {os.getloadavg()[0]:.1f} runnable processes on average in the last minute",
             f"software  Python {platform.python_version()}, {versions}",
             f"model     {config.name}, {weights / 1e6:.0f} MB of weights, {machine.dtype}, block size {config.block_size_tokens},"
             f" KV cache {(config.kv_cache_bytes or 0) / 2**30:.1f} GiB",
