@@ -13,8 +13,9 @@ from orchestrator.storage.transaction import PostgresTransaction
 
 QUEUE = """
     SELECT t.*, i.id AS incident_id,
-        EXISTS (SELECT FROM approval a WHERE a.ticket = t.number AND a.status = 'waiting') AS wants_approval
-    FROM ticket t
+        EXISTS (SELECT FROM approval a WHERE a.ticket = t.number AND a.status = 'waiting') AS wants_approval,
+        g.body -> 'priority' ->> 'sla_due_at' AS sla_due_at
+    FROM ticket t LEFT JOIN triage g ON g.ticket = t.number
     LEFT JOIN incident_member m ON m.ticket = t.number AND m.left_at IS NULL LEFT JOIN incident i ON i.number = m.incident
     WHERE (%(states)s::text[] IS NULL OR t.state = ANY(%(states)s))
       AND (%(category)s::text IS NULL OR t.category = %(category)s)
@@ -104,7 +105,8 @@ def queue_page(
         "like": like,
     }
     found = rows(tx._connection, QUEUE, {**filters, "limit": limit + 1, "offset": offset})  # type: ignore[arg-type]
-    return [{**summary(record), "wants_approval": record["wants_approval"]} for record in found[:limit]], len(found) > limit
+    shown = [{**summary(r), "wants_approval": r["wants_approval"], "sla_due_at": r["sla_due_at"]} for r in found[:limit]]
+    return shown, len(found) > limit
 
 
 def state_counts(tx: PostgresTransaction) -> dict[str, int]:

@@ -83,6 +83,7 @@ def create_app(parts: Parts) -> FastAPI:
         sessions=sessions,
         metrics=shop.metrics,
         max_body_bytes=parts.settings.http.max_body_bytes,
+        problem_page=_answer,
     )
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app

@@ -14,7 +14,7 @@ from serving.gateway.schemas import ProblemOut
 
 ABOUT = """Cloister resolves support and IT tickets on an organization's own machines.
 
-Every route but health needs `Authorization: Bearer KEY`. Errors are RFC 9457 problem details. Lists are `{items, next_cursor}`.
+Every route but health needs `Authorization: Bearer KEY`. Errors are RFC 9457 problem details. Lists are `{items, next_cursor}`. \
 Times are UTC, ISO 8601. Every POST takes an `Idempotency-Key`: the same key and body give the stored answer, another body 409."""
 
 GET_ERRORS = (401, 403, 422, 429, 503)
@@ -96,9 +96,8 @@ def _shown(path: str, method: str, operation: Mapping[str, Any]) -> dict[str, An
 
 
 def _answer(status: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    content: Mapping[str, Any] = answer.get("content", {})
-    schema = next(iter(content.values()), {}).get("schema", {})
-    return {"status": status, "text": answer.get("description", ""), "type": _reference(schema)}
+    schemas = [content.get("schema", {}) for content in answer.get("content", {}).values()]
+    return {"status": status, "text": answer.get("description", ""), "type": _reference(schemas[0]) if schemas else ""}
 
 
 def _reference(schema: Mapping[str, Any]) -> str:

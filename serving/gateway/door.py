@@ -71,6 +71,7 @@ class Door:
         sessions: Sessions,
         metrics: Metrics,
         max_body_bytes: int,
+        problem_page: Callable[[Request, Problem], Response],
     ) -> None:
         self._app = app
         self._routes = routes
@@ -78,6 +79,7 @@ class Door:
         self._sessions = sessions
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._problem_page = problem_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -117,7 +119,7 @@ class Door:
     async def _end(self, visit: Visit, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
         if visit.status:
             return  # the answer was on its way already; the connection is cut
-        await problem.response(path=scope["path"], request_id=visit.id)(scope, receive, send)
+        await self._problem_page(Request(scope), problem)(scope, receive, send)
 
     async def _admit(self, visit: Visit, scope: Scope, receive: Receive) -> Response | None:
         """Fill in the visit; an answer where the visit ends here. A path or method that we do not have is left to the app."""

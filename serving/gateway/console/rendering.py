@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from markupsafe import Markup, escape
+from markupsafe import Markup, escape
 
 FOLDER = Path(__file__).parent
 STATE_WORDS = {"active": "Active", "pending": "Pending", "escalated": "With a person", "resolved": "Resolved", "closed": "Closed"}
@@ -29,6 +31,11 @@ def moment(value: Any) -> str:
     """2026-11-18 09:30 UTC, whatever form it comes in."""
     at = _instant(value)
     return "" if at is None else at.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def exact(value: Any) -> str:
+    at = _instant(value)
+    return "" if at is None else at.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def clock_time(value: Any) -> str:
@@ -63,6 +70,11 @@ def span(seconds: float) -> str:
     return f"{whole // 86400} d"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 act`, `2 acts`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def percent(value: Any) -> str:
     return "–" if value is None else f"{100 * float(value):.0f} %"
 
@@ -72,6 +84,12 @@ def plain(value: Any) -> str:
     if value is None:
         return "–"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def marked(text: str) -> Markup:
+    """Plain text whose `code` stands between backticks; everything else is escaped."""
+    parts = [escape(part) for part in str(text).split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def pretty(value: Any) -> str:
@@ -89,11 +107,11 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=ChainableUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words, moment, clock_time, age, left, span, percent, plain, pretty)
+    filters = (words, moment, exact, clock_time, age, left, span, counted, percent, plain, marked, pretty)
     environment.filters.update({made.__name__: made for made in filters})
     environment.globals.update(STATE_WORDS=STATE_WORDS, OUTCOME_WORDS=OUTCOME_WORDS)
     return environment
