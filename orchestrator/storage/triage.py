@@ -91,7 +91,7 @@ def _triaged(number: int, triage: Triage, body: str, now: datetime) -> tuple[Any
     confidence = float(found.confidence)
     return (
         number,
-        dumps(body),
+        body,
         clean(found.category),
         confidence,
         bool(found.abstained),
