@@ -1,7 +1,6 @@
 """`cloister demo`: a company's day through the real stack on this machine, graded by the end state of the world."""
 
 import json
-import shutil
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -90,8 +89,7 @@ def demo(json_file: Path | None, keep: bool, folder: Path, details: bool) -> Non
     began = time.monotonic()
     day = read_day(folder).shifted(datetime.now(UTC))
     home = home_folder() / "demo"
-    control.stop(home)
-    shutil.rmtree(home, ignore_errors=True)
+    control.erase(home)
     state.folder(home)
     world = home / "world.json"
     world.write_text(json.dumps(day.world, default=str))
@@ -116,7 +114,7 @@ def demo(json_file: Path | None, keep: bool, folder: Path, details: bool) -> Non
             out.print(f"Stop with: CLOISTER_HOME={home} cloister down")
     finally:
         if not keep:
-            control.stop(home)
+            control.erase(home)
     raise SystemExit(1 if report.wrong_actions else 0)
 
 
@@ -168,7 +166,7 @@ def _category(g: TicketGrade) -> str:
 
 
 def _summary(report: Report, result: dict[str, Any]) -> Table:
-    c, l, r = report.category, report.linking, report.resolved
+    c, linked, r = report.category, report.linking, report.resolved
     table = Table(
         title=f"The day, graded by the end state of the world ({report.tickets} tickets)", title_justify="left", show_header=False
     )
@@ -179,7 +177,7 @@ def _summary(report: Report, result: dict[str, Any]) -> Table:
         ("category", f"{c['accuracy']:.1%} right of all; sure of {c['coverage']:.1%}, of those {c['accuracy_covered']:.1%} right"),
         (
             "linking",
-            f"precision {l['precision']:.3f}, recall {l['recall']:.3f}, F1 {l['f1']:.3f}; false merges {l['false_merge']:.1%} of tickets",
+            f"precision {linked['precision']:.3f}, recall {linked['recall']:.3f}, F1 {linked['f1']:.3f}; false merges {linked['false_merge']:.1%} of tickets",
         ),
         (
             "resolved, verified in the world",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 
 from orchestrator.domain.errors import ModelUnavailable
+from orchestrator.storage.embedded import Server
 from serving.platform import PHONE_HOME_OFF
 from serving.stack import state
 
@@ -62,7 +64,7 @@ def stop(home: Path, *, timeout_s: float = 60.0) -> bool:
     supervisor = psutil.Process(running.pid)
     family = [supervisor, *supervisor.children(recursive=True)]
     os.kill(running.pid, signal.SIGTERM)
-    gone, alive = psutil.wait_procs([supervisor], timeout=timeout_s)
+    _, alive = psutil.wait_procs([supervisor], timeout=timeout_s)
     for process in [*alive, *[member for member in family[1:] if member.is_running()]]:
         try:
             process.kill()
@@ -71,6 +73,14 @@ def stop(home: Path, *, timeout_s: float = 60.0) -> bool:
     psutil.wait_procs(family, timeout=10)
     state.remove_state(home)
     return True
+
+
+def erase(home: Path) -> None:
+    """Stop what runs there and remove the folder with its database, wherever that lies."""
+    stop(home)
+    if (home / "postgres").is_dir():
+        Server(home / "postgres").destroy()
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def log_file(home: Path) -> Path:
