@@ -164,7 +164,9 @@ def load_thresholds(path: Path) -> Thresholds:
         }
         return Thresholds(**(record | calibrations))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"{path} cannot be used: {error!r}.", hint="Fit it again: python -m training.triage.make.") from error
+        raise ConfigurationError(
+            f"{path} cannot be used: {error!r}.", hint="Fit it again: python -m training.triage.make."
+        ) from error
 
 
 def load_cascade(
@@ -179,7 +181,8 @@ def load_cascade(
     loaded, thresholds = load_head(folder), load_thresholds(folder / "cascade.json")
     if loaded.classes != taxonomy.names or thresholds.taxonomy_sha256 != taxonomy.sha256:
         raise ConfigurationError(
-            f"the head in {folder} was fitted to another taxonomy than this desk's ({len(loaded.classes)} types, {len(taxonomy.names)} here).",
+            f"the head in {folder} was fitted to another taxonomy than this desk's "
+            f"({len(loaded.classes)} types, {len(taxonomy.names)} here).",
             hint="Fit head and adapter to this taxonomy: python -m training.triage.make.",
         )
     return Cascade(head=loaded, thresholds=thresholds, taxonomy=taxonomy, language_model=language_model, model=model)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,9 @@ def pieces(text: str, buckets: int) -> tuple[np.ndarray, np.ndarray]:
     words = clean.split()
     letters = np.frombuffer(clean.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
     blanks = np.concatenate([[0], np.cumsum(letters == 32)])
-    found = [np.array([_hash(word) for word in words] + [_hash(f"{a} {b}") for a, b in zip(words, words[1:], strict=False)], np.uint64)]
+    found = [
+        np.array([_hash(word) for word in words] + [_hash(f"{a} {b}") for a, b in pairwise(words)], np.uint64)
+    ]
     for length in PIECE_LENGTHS:
         count = len(letters) - length + 1
         if count <= 0:
@@ -65,7 +68,7 @@ def pieces(text: str, buckets: int) -> tuple[np.ndarray, np.ndarray]:
 def named(text: str, buckets: int) -> tuple[np.ndarray, np.ndarray]:
     """(bucket, weight 1) of every concept that a text names and of every two that follow each other."""
     found = ["", *concepts(window(text, chars=PIECE_CHARS))]
-    terms = {*found, *(f"{a}+{b}" for a, b in zip(found, found[1:], strict=False))}
+    terms = {*found, *(f"{a}+{b}" for a, b in pairwise(found))}
     ids = np.unique(np.array([_hash(term) % buckets for term in terms], np.int64))
     return ids, np.ones(len(ids), np.float32)
 

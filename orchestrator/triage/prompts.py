@@ -12,7 +12,7 @@ from dataclasses import dataclass
 CODES: tuple[str, ...] = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789#@")
 """64 codes; each is one token in every byte-level vocabulary, also at the start of a line, where the prompt ends."""
 
-TRIAGE_INSTRUCTION = "You sort support tickets. Read the ticket and answer with the code of the one type that fits it best."
+TRIAGE_INSTRUCTION = "Answer with the code of the type that fits the ticket."
 WINDOW_CHARS = 1000  # of a ticket the model sees this much: what people want stands at the start, the newest sentence at the end
 WINDOW_TAIL_CHARS = 300
 
@@ -42,7 +42,9 @@ def window(text: str, *, chars: int = WINDOW_CHARS, tail_chars: int = WINDOW_TAI
 
 def choice_prefix(instruction: str, options: Sequence[Option]) -> str:
     """The part that all requests with these options share."""
-    lines = [f"{option.code} {option.name}: {option.means}" if option.means else f"{option.code} {option.name}" for option in options]
+    lines = [
+        f"{option.code} {option.name}: {option.means}" if option.means else f"{option.code} {option.name}" for option in options
+    ]
     return "\n".join([instruction, *lines, "Ticket:", ""])
 
 

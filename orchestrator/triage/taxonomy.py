@@ -79,7 +79,9 @@ def load_taxonomy(path: Path = BUNDLED) -> Taxonomy:
         record: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         rows = _File.model_validate(record)
     except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ConfigurationError(f"taxonomy {path} cannot be used: {error}", hint="Compare it with the bundled taxonomy.yaml.") from error
+        raise ConfigurationError(
+            f"taxonomy {path} cannot be used: {error}", hint="Compare it with the bundled taxonomy.yaml."
+        ) from error
     taxonomy = Taxonomy(
         categories=tuple(Category(**row.model_dump()) for row in rows.categories), others=Category(**rows.others.model_dump())
     )

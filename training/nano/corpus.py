@@ -50,11 +50,10 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_jsonl(path: Path, rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8") as out:
-        for count, row in enumerate(rows, start=1):
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return count
+    """One line per row; gives their number."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")
+    return len(lines)
 
 
 def plain(markdown: str) -> str:
@@ -69,7 +68,11 @@ def articles(data: Path) -> Iterator[dict[str, Any]]:
     """Every article of the archives, in the order of the archives."""
     for name in ARCHIVES:
         with tarfile.open(data / name) as archive:
-            pages = [m for m in archive if m.isfile() and m.name.endswith(".md") and not re.search(r"(?i)license|security|contribut|code_of", m.name)]
+            pages = [
+                m
+                for m in archive
+                if m.isfile() and m.name.endswith(".md") and not re.search(r"(?i)license|security|contribut|code_of", m.name)
+            ]
             for position, member in enumerate(pages):
                 if "powershell" in name and position % POWERSHELL_SHARE:
                     continue

@@ -21,7 +21,6 @@ import json
 import random
 import re
 import signal
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -65,7 +64,7 @@ def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, word
     )
     model = Qwen3ForCausalLM(settings)
     if words is not None:
-        table = model.get_input_embeddings().weight
+        table = model.model.embed_tokens.weight
         known = torch.from_numpy(np.linalg.norm(words, axis=1) > 0)
         vectors = torch.from_numpy(words)[known]
         with torch.no_grad():
@@ -114,7 +113,9 @@ def sentence_rows(
     while True:
         order = generator.permutation(len(ids))
         pools = [sorted(order[at : at + 16 * batch], key=lambda i: len(ids[i])) for at in range(0, len(ids), 16 * batch)]
-        batches = [p[at : at + batch] for p in pools for at in range(0, len(p) - batch + 1, batch)]  # of like length: little padding
+        batches = [
+            p[at : at + batch] for p in pools for at in range(0, len(p) - batch + 1, batch)
+        ]  # of like length: little padding
         for chosen in (batches[i] for i in generator.permutation(len(batches))):
             rows = [torch.tensor(ids[i]) for i in chosen]
             lengths = torch.tensor([len(row) for row in rows])
@@ -145,7 +146,7 @@ def choice_rows(
     for row in read_jsonl(work / "utterances.jsonl"):
         if row["source"] != "nlupp" and len(row["text"]) < 200:
             by_label[row["source"]][row["label"]].append(row["text"])
-    code_ids = {code: tokenizer.convert_tokens_to_ids(code) for code in CODES}
+    code_ids: dict[str, int] = dict(zip(CODES, map(int, tokenizer.convert_tokens_to_ids(list(CODES))), strict=True))
     choose = random.Random(seed)
     everything = {label: texts for labels in by_label.values() for label, texts in labels.items()}
     sources = [*by_label.values(), everything]
@@ -180,8 +181,8 @@ def choice_rows(
                 targets.append(position)
             rows.append((prefix, suffixes))
             codes_of_rows.append([code_ids[option.code] for option in options])
-        row, positions = desk_choice(desk, taxonomy, tokenizer, choose, requests=requests)
-        rows.append(row)
+        desk_row, positions = desk_choice(desk, taxonomy, tokenizer, choose, requests=requests)
+        rows.append(desk_row)
         targets += positions
         codes_of_rows.append([code_ids[code] for code in taxonomy.codes])
         yield pack(rows, pad_id=tokenizer.pad_token_id), torch.tensor(targets), codes_of_rows
@@ -278,7 +279,9 @@ def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
     desk_rows, kept = load_split(Path(config["triage_work"]))
     desk = [row for row, out in zip(desk_rows, kept, strict=True) if not out]
     taxonomy = load_taxonomy()
-    choices = choice_rows(work, desk, taxonomy, tokenizer, packs=settings["choice_packs"], requests=settings["choice_requests"], seed=seed)
+    choices = choice_rows(
+        work, desk, taxonomy, tokenizer, packs=settings["choice_packs"], requests=settings["choice_requests"], seed=seed
+    )
     count = sum(p.numel() for p in model.parameters())
     print(f"{count / 1e6:.2f} M parameters, {len(stream) / 1e6:.2f} M tokens of text, from step {step}", flush=True)
 
@@ -290,7 +293,8 @@ def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
 
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
-    started, saved_at, seen, average = time.monotonic() - before_s, time.monotonic(), 0, {}
+    started, saved_at, seen = time.monotonic() - before_s, time.monotonic(), 0
+    average: dict[str, float] = {}
     first_step = step
 
     def save(done: bool) -> None:
@@ -333,13 +337,22 @@ def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
             optimizer.zero_grad(set_to_none=True)
         step += 1
         seen += rows.numel() + int(lengths.sum()) + packed.ids.numel()
-        latest = {"text": text.item(), "sentence": sentence.item(), "teacher": distill.item(), "choice": choice.item(), "choice_right": right}
+        latest = {
+            "text": text.item(),
+            "sentence": sentence.item(),
+            "teacher": distill.item(),
+            "choice": choice.item(),
+            "choice_right": right,
+        }
         average = {name: 0.95 * average.get(name, value) + 0.05 * value for name, value in latest.items()}
         if step % 10 == 0:
             took = time.monotonic() - started - before_s
             losses = " ".join(f"{name} {value:.3f}" for name, value in average.items())
-            print(f"step {step}  {losses}  lr {share:.2f}  {seen / took:.0f} tokens/s  {(step - first_step) / took:.2f} steps/s"
-                  f"  {minutes - (time.monotonic() - started) / 60:.1f} min left", flush=True)
+            print(
+                f"step {step}  {losses}  lr {share:.2f}  {seen / took:.0f} tokens/s  {(step - first_step) / took:.2f} steps/s"
+                f"  {minutes - (time.monotonic() - started) / 60:.1f} min left",
+                flush=True,
+            )
         if time.monotonic() - saved_at > 60 * settings["save_every_minutes"]:
             save(False)
             saved_at = time.monotonic()
@@ -358,4 +371,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

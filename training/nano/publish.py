@@ -1,6 +1,6 @@
 """Last step: put a model's files into the store with their manifest. Knows folders; computes nothing.
 
-    python -m training.nano.publish training/nano/configs/nano.yaml
+python -m training.nano.publish training/nano/configs/nano.yaml
 """
 
 import json

@@ -44,7 +44,9 @@ class Encoder:
         out = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            inputs = self.tokenizer([texts[i] for i in rows], padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+            inputs = self.tokenizer(
+                [texts[i] for i in rows], padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+            )
             with torch.autocast("cpu", torch.bfloat16):
                 hidden = self.model(**inputs).last_hidden_state.float()
             mask = inputs["attention_mask"].unsqueeze(-1).float()

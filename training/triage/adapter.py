@@ -39,14 +39,14 @@ CLEAN_SHARE = 0.5
 class Scorer:
     """A model that scores the codes of a taxonomy for many tickets at once. [n, classes] log-probabilities over the codes."""
 
-    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerFast, taxonomy: Taxonomy) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast, taxonomy: Taxonomy) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.prefix = tokenizer.encode(taxonomy.prefix(), add_special_tokens=False)
+        self.prefix: list[int] = tokenizer(taxonomy.prefix(), add_special_tokens=False)["input_ids"]
         self.codes = tokenizer.convert_tokens_to_ids(list(taxonomy.codes))
 
     def logits(self, texts: Sequence[str]) -> torch.Tensor:
         """[n, classes] unnormalized, with gradients."""
-        suffixes = [self.tokenizer.encode(choice_suffix(text), add_special_tokens=False) for text in texts]
+        suffixes = self.tokenizer([choice_suffix(text) for text in texts], add_special_tokens=False)["input_ids"]
         packed = pack([(self.prefix, suffixes)], pad_id=self.tokenizer.pad_token_id)
         decoder = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         hidden = decoder.model(input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask).last_hidden_state
@@ -111,7 +111,10 @@ def fit(config: dict[str, Any], rows: list[Row]) -> tuple[nn.Module, Scorer, str
             average = 0.95 * average + 0.05 * right if step > 1 else right
             if step % 20 == 0:
                 minutes_left = settings["minutes"] - (time.monotonic() - started) / 60
-                print(f"step {step}  pass {passes}  loss {loss.item():.3f}  right {average:.3f}  {minutes_left:.1f} min left", flush=True)
+                print(
+                    f"step {step}  pass {passes}  loss {loss.item():.3f}  right {average:.3f}  {minutes_left:.1f} min left",
+                    flush=True,
+                )
         passes += 1
     made = {"steps": step, "passes": passes, "minutes": round((time.monotonic() - started) / 60, 1), "seed": config["seed"]}
     return model, scorer, base_name, made
@@ -130,7 +133,10 @@ def save(model: nn.Module, folder: Path, *, base_name: str, settings: dict[str, 
         kind=Kind.ADAPTER,
         base=base_name,
         license="Apache-2.0",
-        data=("house-written tickets (Apache-2.0)", "banking77, clinc150, bitext: mapped requests (CC-BY-4.0, CC-BY-3.0, CDLA-Sharing-1.0)"),
+        data=(
+            "house-written tickets (Apache-2.0)",
+            "banking77, clinc150, bitext: mapped requests (CC-BY-4.0, CC-BY-3.0, CDLA-Sharing-1.0)",
+        ),
         made=made,
     ).full_name
 
@@ -144,7 +150,9 @@ def main(config_path: str) -> None:
     scores = scorer.score([row.text for row in kept])
     np.save(work / "model_logprobs.npy", scores)
     names = load_taxonomy(Path(config["taxonomy"])).names
-    made["held_out_accuracy"] = round(float(np.mean([names[i] == row.category for i, row in zip(scores.argmax(1), kept, strict=True)])), 4)
+    made["held_out_accuracy"] = round(
+        float(np.mean([names[i] == row.category for i, row in zip(scores.argmax(1), kept, strict=True)])), 4
+    )
     print(save(model, work / "adapter", base_name=base_name, settings=config["adapter"], made=made), made)
 
 

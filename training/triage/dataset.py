@@ -39,13 +39,75 @@ MAPPED = {  # (source, intent) -> our type; what is not here and not in OUT_OF_S
     ("clinc150", "oos"): OTHERS,
 }
 ANSWERED_ELSEWHERE = (  # intents of clinc150 that no desk handles: small talk, weather, kitchen, travel, cars
-    "accept_reservations alarm are_you_a_bot book_flight book_hotel calories car_rental carry_on cook_time definition directions "
-    "distance do_you_have_pets flight_status flip_coin food_last fun_fact gas goodbye greeting how_old_are_you ingredients_list "
-    "insurance interest_rate international_visa jump_start lost_luggage make_call maybe meal_suggestion meaning_of_life mpg "
-    "next_holiday next_song no nutrition_info oil_change_how payday play_music plug_type pto_request recipe restaurant_reviews "
-    "roll_dice rollover_401k schedule_maintenance shopping_list smart_home spelling taxes tell_joke thank_you tire_change traffic "
-    "translate travel_alert travel_suggestion uber vaccines w2 weather what_is_your_name what_song where_are_you_from who_made_you yes"
-).split()
+    # fmt: off
+    "accept_reservations",
+    "alarm",
+    "are_you_a_bot",
+    "book_flight",
+    "book_hotel",
+    "calories",
+    "car_rental",
+    "carry_on",
+    "cook_time",
+    "definition",
+    "directions",
+    "distance",
+    "do_you_have_pets",
+    "flight_status",
+    "flip_coin",
+    "food_last",
+    "fun_fact",
+    "gas",
+    "goodbye",
+    "greeting",
+    "how_old_are_you",
+    "ingredients_list",
+    "insurance",
+    "interest_rate",
+    "international_visa",
+    "jump_start",
+    "lost_luggage",
+    "make_call",
+    "maybe",
+    "meal_suggestion",
+    "meaning_of_life",
+    "mpg",
+    "next_holiday",
+    "next_song",
+    "no",
+    "nutrition_info",
+    "oil_change_how",
+    "payday",
+    "play_music",
+    "plug_type",
+    "pto_request",
+    "recipe",
+    "restaurant_reviews",
+    "roll_dice",
+    "rollover_401k",
+    "schedule_maintenance",
+    "shopping_list",
+    "smart_home",
+    "spelling",
+    "taxes",
+    "tell_joke",
+    "thank_you",
+    "tire_change",
+    "traffic",
+    "translate",
+    "travel_alert",
+    "travel_suggestion",
+    "uber",
+    "vaccines",
+    "w2",
+    "weather",
+    "what_is_your_name",
+    "what_song",
+    "where_are_you_from",
+    "who_made_you",
+    "yes",
+    # fmt: on
+)
 MAPPED_PER_INTENT, ELSEWHERE_PER_INTENT = 25, 4
 ALIKE = 0.92  # cosine above which two tickets of one type are near-copies and go to the same side of the split
 HELD_OUT_SHARE = 0.2
@@ -93,7 +155,9 @@ def _mapped(data: Path, choose: random.Random) -> list[Row]:
     return [
         Row(subject="", description=text, category=wanted[key], language="en", source=key[0])
         for key, found in sorted(by_intent.items())
-        for text in choose.sample(found, min(len(found), ELSEWHERE_PER_INTENT if key[1] in ANSWERED_ELSEWHERE else MAPPED_PER_INTENT))
+        for text in choose.sample(
+            found, min(len(found), ELSEWHERE_PER_INTENT if key[1] in ANSWERED_ELSEWHERE else MAPPED_PER_INTENT)
+        )
     ]
 
 
@@ -206,7 +270,24 @@ def _flat(row: Row, choose: random.Random) -> str:
 
 def _unaccented(row: Row, choose: random.Random) -> str:
     """As typed on another keyboard."""
-    table = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "é": "e", "è": "e", "ê": "e", "à": "a", "ç": "c", "ñ": "n", "á": "a", "í": "i", "ó": "o", "ú": "u"})
+    table = str.maketrans(
+        {
+            "ä": "ae",
+            "ö": "oe",
+            "ü": "ue",
+            "ß": "ss",
+            "é": "e",
+            "è": "e",
+            "ê": "e",
+            "à": "a",
+            "ç": "c",
+            "ñ": "n",
+            "á": "a",
+            "í": "i",
+            "ó": "o",
+            "ú": "u",
+        }
+    )
     return row.text.translate(table)
 
 
@@ -224,7 +305,9 @@ WAYS: tuple[Callable[[Row, random.Random], str], ...] = (
     _flat,
     _unaccented,
     _boilerplate,
-    lambda row, choose: _typos(Row(subject="", description=_flat(row, choose), category="", language=row.language, source=""), choose),
+    lambda row, choose: _typos(
+        Row(subject="", description=_flat(row, choose), category="", language=row.language, source=""), choose
+    ),
 )
 
 

@@ -147,14 +147,18 @@ def main(config_path: str) -> None:
     others = len(taxonomy.names) - 1
     house_confidence = head_calibration(best_in_scope(heads[house]))
     act = act_threshold(
-        house_confidence, heads[house].argmax(1) != others, heads[house].argmax(1) == targets[house], accuracy=settings["acted_accuracy"]
+        house_confidence,
+        heads[house].argmax(1) != others,
+        heads[house].argmax(1) == targets[house],
+        accuracy=settings["acted_accuracy"],
     )
     result = {
         "held_out_tickets": len(held_targets),
         "head": figures(held_heads, head_confidence, held_targets, languages, act=act),
         "model": figures(model_alone, model_confidence, held_targets, languages, act=act),
         "combination_of_all": figures(crossed, crossed_confidence, held_targets, languages, act=act),
-        "cascade": figures(cascade, confidence, held_targets, languages, act=act) | {"share_to_model": round(float(asked.mean()), 4)},
+        "cascade": figures(cascade, confidence, held_targets, languages, act=act)
+        | {"share_to_model": round(float(asked.mean()), 4)},
     }
     alone = house_confidence >= act
     alone &= (heads[house].max(1) >= sure) & (heads[house].argmax(1) != others)
@@ -163,8 +167,8 @@ def main(config_path: str) -> None:
     all_heads = heads[house].max(1) >= sure
     all_wrong = int((heads[house].argmax(1) != targets[house])[all_heads].sum())
     bounds = (
-        f"Acted on by the head alone: {wrong} of {int(alone.sum())} tickets that it was not fitted on were wrong; error at most {upper:.3f} "
-        f"(Clopper-Pearson, 95 %). Decided by the head, abstentions included: {all_wrong} of {int(all_heads.sum())} wrong, at most "
+        f"Acted on by the head alone: {wrong} of {int(alone.sum())} tickets that it was not fitted on were wrong; "
+        f"error at most {upper:.3f} (Clopper-Pearson, 95 %). Decided by the head, abstentions included: {all_wrong} of {int(all_heads.sum())} wrong, at most "
         f"{clopper_pearson_upper(all_wrong, int(all_heads.sum())):.3f}. House-written tickets; a desk fits its own."
     )
     w = weights(held_heads, logprobs, held_targets)

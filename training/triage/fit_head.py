@@ -110,7 +110,7 @@ def main(config_path: str) -> None:
     work, settings, seed = Path(config["work"]), config["head"], config["seed"]
     torch.set_num_threads(config["threads"])
     names = load_taxonomy(Path(config["taxonomy"])).names
-    rows, kept = load_split(work)
+    rows, _ = load_split(work)
     vectors = np.load(work / "vectors.npy")
     group = groups(rows, vectors)
     choose = random.Random(seed)
@@ -139,14 +139,19 @@ def main(config_path: str) -> None:
     folder = work / "head"
     folder.mkdir(exist_ok=True)
     evidence = neighbors(rows, per_category=settings["neighbors_per_category"], seed=seed)
-    tensors = {name: tensor.astype(np.float16) for name, tensor in head.items()} | {"neighbor_vectors": vectors[evidence].astype(np.float16)}
+    tensors = {name: tensor.astype(np.float16) for name, tensor in head.items()} | {
+        "neighbor_vectors": vectors[evidence].astype(np.float16)
+    }
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "head.safetensors")
     shown = [{"category": rows[i].category, "text": rows[i].text[:300]} for i in evidence]
     (folder / "neighbors.json").write_text(json.dumps(shown, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
     record = {"classes": list(names), "embedder": EMBEDDER, "temperature": round(t, 4)}
     (folder / "head.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     right = logits.argmax(1) == targets[: len(rows)]
-    by_language = {lang: round(float(right[house & np.array([r.language == lang for r in rows])].mean()), 4) for lang in sorted({r.language for r in rows})}
+    by_language = {
+        lang: round(float(right[house & np.array([r.language == lang for r in rows])].mean()), 4)
+        for lang in sorted({r.language for r in rows})
+    }
     print(f"temperature {t:.3f}, out-of-fold accuracy {right[house].mean():.4f} {by_language}")
 
 
