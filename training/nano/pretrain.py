@@ -146,7 +146,7 @@ def choice_rows(
     for row in read_jsonl(work / "utterances.jsonl"):
         if row["source"] != "nlupp" and len(row["text"]) < 200:
             by_label[row["source"]][row["label"]].append(row["text"])
-    code_ids: dict[str, int] = dict(zip(CODES, map(int, tokenizer.convert_tokens_to_ids(list(CODES))), strict=True))
+    code_ids: dict[str, int] = {code: tokenizer.get_vocab()[code] for code in CODES}
     choose = random.Random(seed)
     everything = {label: texts for labels in by_label.values() for label, texts in labels.items()}
     sources = [*by_label.values(), everything]

@@ -42,7 +42,7 @@ class Scorer:
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast, taxonomy: Taxonomy) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.prefix: list[int] = tokenizer(taxonomy.prefix(), add_special_tokens=False)["input_ids"]
-        self.codes = tokenizer.convert_tokens_to_ids(list(taxonomy.codes))
+        self.codes = [tokenizer.get_vocab()[code] for code in taxonomy.codes]
 
     def logits(self, texts: Sequence[str]) -> torch.Tensor:
         """[n, classes] unnormalized, with gradients."""

@@ -39,7 +39,6 @@ MAPPED = {  # (source, intent) -> our type; what is not here and not in OUT_OF_S
     ("clinc150", "oos"): OTHERS,
 }
 ANSWERED_ELSEWHERE = (  # intents of clinc150 that no desk handles: small talk, weather, kitchen, travel, cars
-    # fmt: off
     "accept_reservations",
     "alarm",
     "are_you_a_bot",
@@ -106,7 +105,6 @@ ANSWERED_ELSEWHERE = (  # intents of clinc150 that no desk handles: small talk, 
     "where_are_you_from",
     "who_made_you",
     "yes",
-    # fmt: on
 )
 MAPPED_PER_INTENT, ELSEWHERE_PER_INTENT = 25, 4
 ALIKE = 0.92  # cosine above which two tickets of one type are near-copies and go to the same side of the split

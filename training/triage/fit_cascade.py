@@ -168,8 +168,9 @@ def main(config_path: str) -> None:
     all_wrong = int((heads[house].argmax(1) != targets[house])[all_heads].sum())
     bounds = (
         f"Acted on by the head alone: {wrong} of {int(alone.sum())} tickets that it was not fitted on were wrong; "
-        f"error at most {upper:.3f} (Clopper-Pearson, 95 %). Decided by the head, abstentions included: {all_wrong} of {int(all_heads.sum())} wrong, at most "
-        f"{clopper_pearson_upper(all_wrong, int(all_heads.sum())):.3f}. House-written tickets; a desk fits its own."
+        f"error at most {upper:.3f} (Clopper-Pearson, 95 %). Decided by the head, abstentions included: "
+        f"{all_wrong} of {int(all_heads.sum())} wrong, at most {clopper_pearson_upper(all_wrong, int(all_heads.sum())):.3f}. "
+        f"House-written tickets; a desk fits its own."
     )
     w = weights(held_heads, logprobs, held_targets)
     both = combine(held_heads, logprobs, head_weight=w[0], model_weight=w[1])
