@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from orchestrator.domain.resolution import (
@@ -105,9 +106,11 @@ class Case:
         """The requester's name as the directory has it; never the one that the ticket claims."""
         return str(self.facts.get("user.name") or "")
 
-    @property
+    @cached_property
     def words(self) -> str:
-        return self.ticket.words_of_requester
+        """What recognizers read: all of it, or head and tail of what is very long."""
+        words = self.ticket.words_of_requester
+        return words if len(words) <= 2 * WORDS_CHARS else f"{words[:WORDS_CHARS]}\n...\n{words[-WORDS_CHARS:]}"
 
     def group(self) -> str:
         return self.triage.assignment.group or self.playbook.groups.get(self.category, "")
@@ -152,7 +155,7 @@ class Case:
         return next((step for step in self._my_steps() if step.step == CODE_STEP), None)
 
     def approval_for(self, proposal: Proposal) -> Approval | None:
-        """The newest approval of exactly this proposal: one that is still open, or one that was used up in this round of the ticket."""
+        """The newest approval of exactly this proposal: one still open, or used up in this round of the ticket."""
         mine = [
             approval
             for approval in self.memory.approvals
@@ -211,6 +214,7 @@ class Case:
 
 
 CODE_STEP = "identity_code"
+WORDS_CHARS = 10_000
 OPEN_APPROVALS = frozenset({ApprovalStatus.WAITING, ApprovalStatus.APPROVED})
 
 

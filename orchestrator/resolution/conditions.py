@@ -5,7 +5,7 @@ unknown fact can never permit anything; a rule that must bite on an unknown says
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -56,10 +56,10 @@ def _has(value: Any, operand: Any) -> bool:
     return isinstance(value, list | tuple) and any(_is(each, operand) for each in value)
 
 
-def mentions(words: Any, phrases: Iterable[Any]) -> str | None:
+def mentions(words: Any, phrases: Any) -> str | None:
     """The first of the phrases that stands in the words, at the start of a word; German and French endings may follow."""
     folded = re.sub(r"\s+", " ", str(words)).casefold().replace("’", "'")
-    for phrase in phrases:
+    for phrase in phrases if isinstance(phrases, list | tuple) else [phrases]:
         pattern = re.escape(str(phrase).casefold()).replace(r"\ ", " ").replace(r"\.\.\.", r"(?:\W+\w+){0,4}\W+")
         if re.search(rf"(?<!\w){pattern}", folded):
             return str(phrase)

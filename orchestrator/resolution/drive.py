@@ -176,7 +176,7 @@ def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: d
             ),
             stopped=switch if switch.get("stopped") else None,
             lead=leads.get(work.triage.link.ticket_id) if work.triage.link else None,
-            refunded_today=refunded.get(email, 0.0),
+            refunded_today=refunded.get(work.ticket.id, 0.0),
         )
     return memories
 
@@ -188,16 +188,17 @@ def _was_asked(steps: Sequence[StepRecord]) -> bool:
 def _refunded(
     tx: Transaction, works: Sequence[Work], contacts: Mapping[str, Sequence[Mapping[str, Any]]], *, now: datetime
 ) -> dict[str, float]:
-    """What the desk has given back to these requesters within the window, over all their tickets of late."""
-    asking = {work.ticket.requester.email.lower() for work in works if work.triage.classification.category == "refund"}
-    own = {work.ticket.id: work.ticket.requester.email.lower() for work in works}
-    tickets = {row["id"]: email for email in asking for row in contacts.get(email, [])}
-    sums: dict[str, float] = {}
-    for ticket_id, steps in tx.steps(sorted(tickets)).items() if tickets else ():
-        for step in steps:
-            if ticket_id not in own and step.action == "billing.refund" and _counts(step, now):
-                sums[tickets[ticket_id]] = sums.get(tickets[ticket_id], 0.0) + float(step.arguments.get("amount") or 0)
-    return sums
+    """By ticket: what the desk gave back to its requester within the window, for all their other tickets of late."""
+    asking = {w.ticket.id: w.ticket.requester.email.lower() for w in works if w.triage.classification.category == "refund"}
+    others = sorted({row["id"] for email in asking.values() for row in contacts.get(email, [])})
+    given = {
+        ticket_id: sum(float(s.arguments.get("amount") or 0) for s in steps if s.action == "billing.refund" and _counts(s, now))
+        for ticket_id, steps in (tx.steps(others) if others else {}).items()
+    }
+    return {
+        ticket_id: sum(given.get(row["id"], 0.0) for row in contacts.get(email, []) if row["id"] != ticket_id)
+        for ticket_id, email in asking.items()
+    }
 
 
 def _counts(step: StepRecord, now: datetime) -> bool:

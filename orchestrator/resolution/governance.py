@@ -177,8 +177,8 @@ def authorize(
 ) -> Verdict:
     """Judge one act.
 
-    `words`: what the requester wrote; `observed`: the bodies that systems of record answered for this ticket. Both are needed to see
-    that the arguments come from there. The verdict is ALLOW only where a rule permits this exact action and nothing stronger applies.
+    `words`: what the requester wrote; `observed`: the bodies that systems of record answered for this ticket. Both show where the
+    arguments come from. The verdict is ALLOW only where a rule permits this exact action and nothing stronger applies.
     """
     flaw = _flaw(proposal, actions=actions, runbook=runbook, category=category, words=words, observed=observed)
     if flaw:

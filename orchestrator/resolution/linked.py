@@ -1,4 +1,4 @@
-"""What those hear whose ticket belongs to another one, and how they are resolved with it. Names the matter, never the other person's words."""
+"""What those hear whose ticket belongs to another one, and how they are resolved with it. Never repeats another person's words."""
 
 from collections.abc import Mapping, Sequence
 
@@ -43,7 +43,7 @@ def resolve_linked(
 ) -> dict[str, Resolved]:
     """The outcomes of the tickets that waited for `lead`, now that it is resolved and verified.
 
-    `answer`: what the lead's requester was told; repeated only to the same requester's duplicates. `names`: e-mail to name on record.
+    `answer`: what the lead's requester was told, repeated to nobody else. `names`: e-mail to the name on record.
     """
     if not verification.confirmed:
         return {}
@@ -74,6 +74,6 @@ def resolve_linked(
             reply=reply,
             verification=verification,
             resolution_code=code,
-            internal_note=f"Resolved with {lead.id}{f' ({link.incident_id})' if link.incident_id else ''}: {verification.observed}.",
+            internal_note=f"Resolved with {link.incident_id or lead.id} (lead {lead.id}): {verification.observed}.",
         )
     return outcomes

@@ -1,4 +1,4 @@
-"""Everything reviewed that the desk acts by: catalogue, runbooks, policies, texts. Loads all of it, or lists all problems at once."""
+"""Everything reviewed that the desk acts by: catalogue, runbooks, policies, texts. Loads all, or lists all problems."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

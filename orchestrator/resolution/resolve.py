@@ -399,7 +399,7 @@ MAX_PASSAGES = 3
 
 
 def answering(found: Sequence[Passage], at_least: float) -> list[dict[str, Any]]:
-    """The passages that answer: the first one that is near enough, and its nearest neighbors from the same article, in their order."""
+    """The first passage that is near enough, and its nearest neighbors from the same article, in their order."""
     best = next((passage for passage in found if passage.score >= at_least), None)
     if best is None:
         return []
@@ -465,7 +465,7 @@ def pick(case: Case, step: Pick, facts: Facts) -> Mapping[str, Any]:
 
 
 def named_rows(case: Case, step: Pick, rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
-    """The records that the words point at; None where they point at none in particular. Raises Stop for a number that is not there."""
+    """The records that the words point at; None where they point at none. Raises Stop for a number that is not there."""
     kept: list[Mapping[str, Any]] | None = None
     missing: list[str] = []
     for field, kind in step.named_by.items():
@@ -602,7 +602,7 @@ def act(case: Case, runbook: Runbook, step: ActStep) -> Way:
     else:
         if done is None and (other := case.other_approval(proposal)):
             raise Stop(
-                f"What {other.id} was asked for ({other.proposal.preview.get('what', step.act)}) is no longer what the records call for."
+                f"What {other.id} was asked for ({other.proposal.preview.get('what', step.act)}) no longer fits the records."
             )
         answer: Acted = yield Act(proposal=proposal, facts=judged_facts(case, runbook, step, proposal), runbook=runbook)
         case.note_verdict(step.act, answer.verdict, proposal.arguments)

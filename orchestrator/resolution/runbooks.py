@@ -368,10 +368,7 @@ class _Check:
             yield (*place, field), f"the catalogue has no action {name!r}"
             return
         if action.writes != writes:
-            yield (
-                (*place, field),
-                f"{name} {'changes' if action.writes else 'does not change'} the world: it is {'an act' if action.writes else 'a read'}",
-            )
+            yield (*place, field), f"{name} is {'an act' if action.writes else 'a read'}; under `{field}` stands the other kind"
         document = action.input.document
         for argument in sorted(set(arguments) - set(document.get("properties") or {})):
             yield (*place, "with", argument), f"{name} takes no {argument!r}"

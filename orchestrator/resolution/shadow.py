@@ -1,4 +1,4 @@
-"""What the desk would do with a ticket, without any system of record: for shadow runs over an export. Does nothing, says nothing."""
+"""What the desk would do with a ticket as far as its wording shows: for shadow runs over an export. Does nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,0 +1,189 @@
+"""Governance: default is refusal, forbid wins, and no argument without a trusted source gets through."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.domain.resolution import Decision, Proposal, Provenance, Rung
+from orchestrator.resolution.facts import Facts
+from orchestrator.resolution.governance import RUNGS, authorize, judge_ticket, load_policies, lower_rung
+from orchestrator.resolution.playbook import load_playbook
+
+PLAYBOOK = load_playbook()
+USER = {"id": "usr-001", "email": "ada@elm.example", "account": "acc-elm", "status": "active", "vip": False, "name": "Ada"}
+ACCOUNT = {"id": "acc-elm", "name": "Elm", "tier": "standard", "vip": False}
+PAYMENT = {
+    "id": "PAY-1",
+    "account": "acc-elm",
+    "amount": 40.0,
+    "status": "captured",
+    "evidence": "Duplicate of PAY-0",
+    "refunded_amount": 0,
+}
+
+
+def facts(**more: Any) -> Facts:
+    """A calm ticket of Ada's about her own payment, then what the test changes."""
+    about: dict[str, Any] = {
+        "now": "2026-11-20T12:00:00+00:00",
+        "user": USER,
+        "account": ACCOUNT,
+        "signals": {"distress": False, "legal_threat": False},
+        "contact": {"furious_again": False},
+        "desk": {"stopped": False, "stopped_because": "", **PLAYBOOK.policies.settings.model_dump()},
+        "payment": PAYMENT,
+        "left": 40.0,
+        "arguments": {"payment_id": "PAY-1", "amount": 40.0, "reason": "Duplicate of PAY-0"},
+        "runbook": {"name": "refund", "rung": "full", "identity": "proven"},
+        "owner": "acc-elm",
+        "own": True,
+        "assurance": "proven",
+        "rung": "full",
+        "money": {"refunded_today": 0.0, "with_this": 40.0},
+        **more,
+    }
+    found = Facts()
+    for name, value in about.items():
+        found = found.with_fact(name, value, source="record", detail="test")
+    return found
+
+
+def proposal(**more: Any) -> Proposal:
+    arguments = {"payment_id": "PAY-1", "amount": 40.0, "reason": "Duplicate of PAY-0"}
+    made = Proposal(
+        ticket_id="T-1",
+        runbook=PLAYBOOK.runbooks["refund"].ref,
+        step="refunded",
+        action="billing.refund",
+        arguments=arguments,
+        provenance={name: Provenance(source="record", detail="billing.list_payments") for name in arguments},
+        owner="acc-elm",
+        idempotency_key="k",
+    )
+    return replace(made, **more)
+
+
+def judge(asked: Proposal, known: Facts, *, category: str = "refund", words: str = "", observed: Any = (PAYMENT,)) -> Any:
+    return authorize(
+        asked,
+        known,
+        policies=PLAYBOOK.policies,
+        actions=PLAYBOOK.actions,
+        runbook=PLAYBOOK.runbooks["refund"],
+        category=category,
+        words=words,
+        observed=observed,
+    )
+
+
+def test_a_small_refund_of_the_requesters_own_duplicate_is_allowed_with_the_rule_that_says_so() -> None:
+    verdict = judge(proposal(), facts())
+    assert (verdict.decision, verdict.rule) == (Decision.ALLOW, "small-refund")
+    assert "Duplicate of PAY-0" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("changed", "decision", "rule"),
+    [
+        ({"desk": {"stopped": True, "stopped_because": "drill"}}, Decision.HAND_OVER, "kill-switch"),
+        ({"own": False, "owner": "acc-oak"}, Decision.DENY, "own-records-only"),
+        ({"owner": None, "own": False}, Decision.DENY, "own-records-only"),
+        ({"assurance": "claimed"}, Decision.NEEDS_IDENTITY, "proof-where-the-runbook-wants-it"),
+        ({"rung": "shadow"}, Decision.DENY, "rung-shadow"),
+        ({"rung": "approve"}, Decision.NEEDS_APPROVAL, "rung-approve"),
+        ({"account": {**ACCOUNT, "tier": "enterprise"}}, Decision.HAND_OVER, "enterprise-terms"),
+        ({"account": {**ACCOUNT, "vip": True}}, Decision.HAND_OVER, "vip-requester"),
+        ({"user": {**USER, "status": "disabled"}}, Decision.HAND_OVER, "disabled-user"),
+        ({"signals": {"legal_threat": True}}, Decision.HAND_OVER, "legal-threat"),
+        ({"payment": {**PAYMENT, "status": "failed"}}, Decision.DENY, "refund-captured-payments-only"),
+        ({"left": 39.99}, Decision.DENY, "refund-over-what-is-left"),
+        ({"arguments": {"amount": 100.01}, "left": 500.0}, Decision.NEEDS_APPROVAL, "refund-over-limit"),
+        ({"money": {"with_this": 200.01}}, Decision.NEEDS_APPROVAL, "refund-daily-cap"),
+        ({"payment": {**PAYMENT, "evidence": None}}, Decision.DENY, "default"),
+    ],
+)
+def test_what_changes_the_verdict_on_a_refund(changed: dict[str, Any], decision: Decision, rule: str) -> None:
+    verdict = judge(proposal(), facts(**changed))
+    assert (verdict.decision, verdict.rule) == (decision, rule), verdict
+
+
+def test_the_strongest_rule_wins_wherever_it_stands() -> None:
+    verdict = judge(proposal(), facts(own=False, rung="approve", assurance="claimed", account={**ACCOUNT, "tier": "enterprise"}))
+    assert verdict.decision is Decision.DENY
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"action": "billing.refund_all"}, "catalogue"),
+        ({"action": "identity.reset_password"}, "runbook-of-type"),
+        ({"runbook": "refund@99"}, "runbook-of-type"),
+        ({"step": "another"}, "runbook-of-type"),
+        ({"arguments": {"payment_id": "PAY-1", "amount": 40.0}}, "arguments"),
+        ({"arguments": {"payment_id": "PAY-1", "amount": -1, "reason": "x"}}, "arguments"),
+        ({"arguments": {"payment_id": "PAY-1", "amount": 40.0, "reason": "Duplicate of PAY-0", "to": "me"}}, "arguments"),
+        ({"provenance": {}}, "provenance"),
+        ({"arguments": {"payment_id": "PAY-9", "amount": 40.0, "reason": "Duplicate of PAY-0"}}, "provenance"),
+    ],
+)
+def test_what_no_policy_file_could_loosen(changed: dict[str, Any], rule: str) -> None:
+    verdict = judge(proposal(**changed), facts())
+    assert (verdict.decision, verdict.rule) == (Decision.DENY, rule), verdict
+
+
+def test_a_runbook_serves_its_own_ticket_types_only() -> None:
+    assert judge(proposal(), facts(), category="password_reset").rule == "runbook-of-type"
+
+
+@pytest.mark.parametrize(
+    ("source", "detail", "words", "allowed"),
+    [
+        ("ticket", "40.00 EUR", "I was charged 40.00 EUR twice", True),
+        ("ticket", "40.00 EUR", "I was charged twice", False),  # not in the words
+        ("ticket", "charged", "I was charged 40.00 EUR", False),  # in the words, but nothing recognizes it as that value
+        ("knowledge", "article", "40.00 EUR", False),
+        ("model", "it said so", "40.00 EUR", False),
+        ("runbook", "refund@1", "", False),  # it is no literal there
+    ],
+)
+def test_every_argument_needs_a_source_that_can_be_checked(source: str, detail: str, words: str, allowed: bool) -> None:
+    provenance = {**proposal().provenance, "amount": Provenance(source=source, detail=detail)}
+    verdict = judge(proposal(provenance=provenance), facts(), words=words)
+    assert (verdict.decision is Decision.ALLOW) is allowed, verdict
+
+
+def test_a_calm_ticket_needs_no_person() -> None:
+    assert judge_ticket(facts(), PLAYBOOK.policies).decision is Decision.ALLOW
+
+
+def test_an_override_lowers_the_rung_and_never_raises_it() -> None:
+    assert lower_rung(Rung.FULL, "approve") is Rung.APPROVE
+    assert lower_rung(Rung.APPROVE, "full") is Rung.APPROVE
+    assert all(lower_rung(rung, None) is rung for rung in RUNGS)
+
+
+def test_a_wrong_policy_file_lists_every_mistake_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(
+        "rules:\n"
+        "  - {id: one, effect: permit, applies_to: acts, reason: x}\n"
+        "  - {id: one, effect: require_approval, applies_to: [billing.refund], reason: x}\n"
+        "  - {id: two, effect: allow, applies_to: tickets, reason: x}\n"
+        "  - {id: three, effect: forbid, applies_to: [billing.get_payment, no.such], reason: '{{ nobody }}',\n"
+        "     when: [{value: $nobody, is: 1}]}\n",
+        encoding="utf-8",
+    )
+    _, problems = load_policies(tmp_path, actions=PLAYBOOK.actions, bound_names=())
+    told = "\n".join(problems)
+    for complaint in (
+        "bad.yaml:2: rules.0.applies_to: a permit names its actions one by one",
+        "bad.yaml:3: rules.1.approvers: goes with require_approval",
+        "bad.yaml:4: rules.2.effect",
+        "changes nothing",
+        "no action 'no.such'",
+        "template uses nobody",
+        "nothing provides $nobody",
+        "'one' is used twice",
+    ):
+        assert complaint in told, told

@@ -1,0 +1,137 @@
+"""The reviewed files: what is bundled loads whole, and a wrong file lists every mistake with its line."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.domain.errors import ConfigurationError
+from orchestrator.resolution.catalog import load_catalog
+from orchestrator.resolution.playbook import COMPANY, load_playbook
+from orchestrator.resolution.replies import LANGUAGES
+from orchestrator.resolution.runbooks import load_runbooks
+
+CATALOG = load_catalog()
+TYPES = ["password_reset", "refund"]
+PLAYBOOK = load_playbook()
+
+GOOD = """
+name: sample
+version: 1
+title: Sample
+about: a sample
+ticket_types: [password_reset]
+reviewed_by: Desk
+reviewed_on: 2026-10-05
+identity: proven
+rung: full
+steps:
+  - act: identity.reset_password
+    as: reset
+    with: {user_id: $user.id}
+    owner: $user.id
+    preview: "Reset {{ user.email }}"
+verify:
+  read: identity.get_user
+  with: {user_id: $user.id}
+  as: after
+  expect: [{value: $after.status, is: active}]
+resolution_code: done
+reply: {en: "Done for {{ after.email }}.", de: "Erledigt."}
+suggested_next_action: "Look."
+"""
+
+
+def load(folder: Path, text: str, name: str = "sample") -> tuple[int, list[str]]:
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    runbooks, problems = load_runbooks(folder, actions=CATALOG, ticket_types=TYPES)
+    return len(runbooks), problems
+
+
+def test_a_good_runbook_loads(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "complaint"),
+    [
+        ("identity.reset_password", "identity.reset", "sample.yaml:12: steps.0.act: the catalogue has no action 'identity.reset'"),
+        ("act: identity.reset_password", "act: identity.get_user", "is a read"),
+        ("user_id: $user.id}\n    owner", "user_id: $requester.email}\n    owner", "is what somebody wrote"),
+        ("user_id: $user.id}\n    owner", "person: $user.id}\n    owner", "takes no 'person'"),
+        ("user_id: $user.id}\n    owner", "user_id: $nobody.id}\n    owner", "nothing before it provides $nobody.id"),
+        ("ticket_types: [password_reset]", "ticket_types: [gardening]", "unknown ticket type 'gardening'"),
+        ("reviewed_by: Desk\n", "", "reviewed_by: is missing"),
+        ("rung: full", "rung: full\ncolour: red", "colour: unknown field"),
+        ("rung: full", "rung: full\nrung: notify", "stands here twice"),
+        (", de: \"Erledigt.\"", "", "reply.de: is missing"),
+        ("{{ after.email }}", "{{ ticket.words }}", "template uses ticket"),
+        ("as: after", "as: reset", "is taken already"),
+        ("is: active", "equals: active", "unknown operator `equals`"),
+        ("name: sample", "name: other", "must be the file's name"),
+        ("version: 1", "version: one", "version"),
+        ("identity: proven", "identity: maybe", "identity"),
+    ],
+)  # fmt: skip
+def test_every_mistake_is_named_with_its_place(tmp_path: Path, was: str, becomes: str, complaint: str) -> None:
+    assert was in GOOD
+    _, problems = load(tmp_path, GOOD.replace(was, becomes))
+    assert any(complaint in problem for problem in problems), problems
+
+
+def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
+    wrong = GOOD.replace("rung: full", "rung: ful").replace("identity: proven", "identity: x").replace("version: 1", "version: 0")
+    _, problems = load(tmp_path, wrong)
+    assert len(problems) >= 3
+
+
+def test_a_runbook_whose_act_no_policy_permits_does_not_load(tmp_path: Path) -> None:
+    import shutil
+
+    company = tmp_path / "company"
+    shutil.copytree(COMPANY, company)
+    (company / "policies" / "90_permits.yaml").write_text("rules: []\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError) as error:
+        load_playbook(company)
+    assert "vpn_session_reset.yaml: no policy permits vpn.reset_session" in str(error.value)
+
+
+def test_the_bundled_runbooks_cover_what_the_desk_promises() -> None:
+    assert sorted(PLAYBOOK.runbooks) == [
+        "access_grant",
+        "account_activation",
+        "certificate_rotation",
+        "how_to_answer",
+        "invoice_copy",
+        "license_renewal",
+        "mfa_reset",
+        "order_status",
+        "password_reset",
+        "refund",
+        "release_rollback",
+        "service_recovered",
+        "service_restart",
+        "subscription_cancel",
+        "vpn_session_reset",
+    ]
+    for runbook in PLAYBOOK.runbooks.values():
+        assert set(runbook.reply) == set(LANGUAGES), runbook.name
+        assert all(act.owner or not runbook.for_requester_only for act in runbook.acts), runbook.name
+
+
+def test_what_gives_access_or_money_needs_proof_of_identity() -> None:
+    strong = {
+        "identity.reset_password",
+        "identity.reset_mfa",
+        "identity.add_to_group",
+        "billing.refund",
+        "billing.cancel_subscription",
+    }
+    for runbook in PLAYBOOK.runbooks.values():
+        if strong & {act.act for act in runbook.acts}:
+            assert runbook.identity == "proven", runbook.name
+
+
+def test_the_desks_macros_speak_all_languages() -> None:
+    for texts in (PLAYBOOK.macros.texts, PLAYBOOK.macros.matters, PLAYBOOK.macros.things):
+        for name, text in texts.items():
+            assert set(text) == set(LANGUAGES), name
