@@ -24,5 +24,7 @@ def open_verified(name: str, *, store: Path = STORE) -> tuple[Path, Manifest]:
     folder = store / plain
     if not plain or Path(plain).name != plain or not folder.is_dir():
         known = ", ".join(manifest.name for manifest in installed(store)) or "none"
-        raise ModelRefused(f"there is no model {name!r} in {store} (there is: {known}). Import it, or mend the name in the settings.")
+        raise ModelRefused(
+            f"there is no model {name!r} in {store} (there is: {known}). Import it, or mend the name in the settings."
+        )
     return folder, verify(folder, expect=name if "@" in name else None)

@@ -97,7 +97,9 @@ def write(folder: Path, *, name: str, kind: Kind, **fields: Any) -> Manifest:
         if path.name != MANIFEST_FILE
     }
     manifest = Manifest(name=name, kind=kind, files=files, **fields)
-    (folder / MANIFEST_FILE).write_text(json.dumps(as_record(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(
+        json.dumps(as_record(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return manifest
 
 
