@@ -45,7 +45,7 @@ class Worker:
         """Work until `stopping` is set; the batch under way is finished first."""
         keeper = threading.Thread(target=self._keep_house, args=(stopping,), name="housekeeping", daemon=True)
         keeper.start()
-        self._prepare(stopping)
+        self.prepare(stopping)
         while not stopping.is_set():
             try:
                 if not self.work_once():
@@ -80,7 +80,7 @@ class Worker:
             "trouble": self._trouble,
         }
 
-    def _prepare(self, stopping: threading.Event) -> None:
+    def prepare(self, stopping: threading.Event) -> None:
         """Load the house's documents and warm what the first batch would wait for; tried again until it works."""
         while not stopping.is_set():
             try:
