@@ -31,6 +31,11 @@ class Facts:
     def with_fact(self, name: str, value: Any, *, source: str, detail: str) -> "Facts":
         return Facts({**self._facts, name: Fact(value=value, provenance=Provenance(source=source, detail=detail))})
 
+    def with_facts(self, values: Mapping[str, Any], *, source: str, detail: str) -> "Facts":
+        """Several facts of the same provenance."""
+        provenance = Provenance(source=source, detail=detail)
+        return Facts({**self._facts, **{name: Fact(value=value, provenance=provenance) for name, value in values.items()}})
+
     def __contains__(self, name: str) -> bool:
         return name in self._facts
 
@@ -39,8 +44,12 @@ class Facts:
 
     def get(self, path: str) -> Any:
         """The value at a path without its `$`; None where anything on the way is missing."""
-        fact = self.find(path)
-        return fact.value if fact else None
+        name, *fields = path.split(".")
+        fact = self._facts.get(name)
+        value = fact.value if fact else None
+        for field in fields:
+            value = step_into(value, field)
+        return value
 
     def find(self, path: str) -> Fact | None:
         name, *fields = path.split(".")

@@ -105,8 +105,12 @@ def know_requester(case: Case) -> Way:
     email = case.ticket.requester.email
     if not email:
         return
-    found = yield from look(case, "base", "user", "identity.find_user", {"email": email})
-    rows = found.body if found.status is ObservationStatus.OK and isinstance(found.body, list) else []
+    rows: list[Mapping[str, Any]] = []
+    for spelled in dict.fromkeys([email.lower(), email]):
+        found = yield from look(case, "base", "user", "identity.find_user", {"email": spelled})
+        rows = found.body if found.status is ObservationStatus.OK and isinstance(found.body, list) else []
+        if rows:
+            break
     if len(rows) != 1:
         return
     case.facts = case.facts.with_fact("user", rows[0], source="record", detail="identity.find_user")
@@ -567,7 +571,8 @@ def confirm(case: Case, step: Confirm) -> None:
 def foresee(case: Case, plan: Plan) -> None:
     """Ask nobody for a code or a confirmation where governance would refuse the first act anyway."""
     runbook = plan.runbook
-    if plan.question or not runbook.acts or case.begun(runbook):
+    asks = (runbook.identity == "proven" and not case.proven) or any(isinstance(step, Confirm) for step in runbook.steps)
+    if not asks or plan.question or not runbook.acts or case.begun(runbook):
         return
     step = runbook.acts[0]
     proposal = propose(case, runbook, step)
@@ -683,9 +688,7 @@ def judged_facts(case: Case, runbook: Runbook, step: ActStep, proposal: Proposal
         "rung": str(rung),
         "money": {"refunded_today": case.memory.refunded_today, "with_this": _with_this(case, proposal)},
     }
-    facts = case.facts
-    for name, value in about.items():
-        facts = facts.with_fact(name, value, source="record", detail="the proposal")
+    facts = case.facts.with_facts(about, source="record", detail="the proposal")
     if step.service:
         service = facts.get(step.service[1:])
         facts = facts.with_fact("service", service, source="record", detail="catalog.services")
