@@ -1,0 +1,138 @@
+"""The whole product on this machine, once: the real stack, the bundled day through it, and what people do with it from outside."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from serving.cli.stack import free_port
+from serving.demo.company import BUNDLED_DAY
+from serving.demo.day import Day, read_day
+from serving.demo.grade import Report, grade
+from serving.demo.replay import Replay
+from serving.stack import control, state
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@dataclass(frozen=True)
+class Running:
+    home: Path
+    url: str
+    sandbox_url: str
+    keys: Mapping[str, str]
+    day: Day
+
+    def get(self, path: str, role: str = "admin", **query: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.keys[role]}"}
+        return httpx.get(f"{self.url}{path}", params=query, headers=headers, timeout=90, trust_env=False)
+
+    def post(self, path: str, body: Any, role: str = "service", **query: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.keys[role]}"}
+        return httpx.post(f"{self.url}{path}", json=body, params=query, headers=headers, timeout=90, trust_env=False)
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from serving.cli.main import main; sys.argv[0] = 'cloister'; main()"
+        environment = {"CLOISTER_HOME": str(self.home), "PATH": "/usr/bin:/bin", "HOME": str(self.home)}
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, env=environment, check=False
+        )
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    home = tmp_path_factory.mktemp("stack")
+    day = read_day(BUNDLED_DAY).shifted(datetime.now(UTC))
+    world = home / "world.json"
+    world.write_text(json.dumps(day.world, default=str))
+    try:
+        current = control.start(home, overrides={"http": {"port": free_port(8420)}}, world=world, say=lambda phase: None)
+        yield Running(home=home, url=current.url, sandbox_url=current.sandbox_url, keys=state.keys(home), day=day)
+    finally:
+        control.erase(home)
+
+
+@pytest.fixture(scope="module")
+def replayed(running: Running) -> Report:
+    replay = Replay(
+        day=running.day, url=running.url, sandbox_url=running.sandbox_url, keys=running.keys, progress=lambda *_: None
+    )
+    records = replay.run()
+    assert not replay.refused
+    return grade(records, running.day.truth, replay.sandbox("/_calls"), replay.sandbox("/_state").get("mail") or ())
+
+
+def test_every_ticket_of_the_day_comes_to_an_outcome(running: Running, replayed: Report) -> None:
+    assert replayed.tickets == len(running.day.tickets)
+    assert "active" not in replayed.outcomes
+
+
+def test_the_day_ends_without_a_wrong_action(replayed: Report) -> None:
+    assert replayed.wrong_action_list == ()
+
+
+def test_nothing_is_called_resolved_that_the_world_does_not_confirm(replayed: Report) -> None:
+    unverified = [g for g in replayed.grades if g.outcome == "resolved" and "resolved, but" in "; ".join(g.problems)]
+    assert unverified == []
+
+
+def test_routine_tickets_are_resolved_with_no_human_touch(replayed: Report) -> None:
+    assert replayed.resolved["of_eligible"] >= 0.90
+    assert replayed.resolved["of_all"] >= 0.25
+
+
+def test_look_alikes_stay_apart_and_incidents_come_together(replayed: Report) -> None:
+    assert replayed.linking["false_merge"] <= 0.02
+    assert replayed.linking["recall"] >= 0.80
+
+
+def test_the_audit_log_is_whole_after_the_day(running: Running, replayed: Report) -> None:
+    answer = running.get("/v1/audit/verify", role="auditor")
+    assert answer.status_code == 200
+    assert answer.json()["whole"] is True
+
+
+def test_a_stock_openai_client_can_chat_complete_and_embed(running: Running) -> None:
+    client = openai.OpenAI(base_url=f"{running.url}/v1", api_key=running.keys["admin"])
+    names = [model.id for model in client.models.list().data]
+    chat = client.chat.completions.create(model=names[0], messages=[{"role": "user", "content": "Hello"}], max_tokens=4)
+    assert chat.usage is not None and chat.usage.completion_tokens > 0
+    pieces = list(
+        client.chat.completions.create(model=names[0], messages=[{"role": "user", "content": "Hello"}], max_tokens=4, stream=True)
+    )
+    assert pieces[-1].choices == [] or pieces[-1].choices[0].finish_reason
+    assert client.completions.create(model=names[0], prompt="Hello", max_tokens=4).choices[0].text
+    embedder = next(name for name in names if "MiniLM" in name)
+    assert len(client.embeddings.create(model=embedder, input=["a", "b"]).data) == 2
+
+
+def test_a_ticket_over_http_is_waited_for(running: Running) -> None:
+    body = {"subject": "it's broken", "description": "it's broken", "requester": {"email": "nobody@elsewhere.example"}}
+    answer = running.post("/v1/tickets", body, wait=60)
+    assert answer.status_code == 200
+    assert answer.json()["state"] in {"pending", "escalated"}
+
+
+def test_scores_come_from_the_live_adapter_and_a_missing_one_is_an_error(running: Running) -> None:
+    items = [{"prompt": "Ticket:\nprinter\nType:\n", "options": ["A", "B"]}]
+    answer = running.post("/v1/score", {"model": "live", "items": items}, role="ml-engineer")
+    assert answer.status_code == 200
+    assert len(answer.json()["logprobs"][0]) == 2
+    missing = running.post("/v1/score", {"model": "nobody@sha256-" + "0" * 64, "items": items}, role="ml-engineer")
+    assert missing.status_code in {404, 503}
+
+
+def test_status_and_doctor_say_that_all_is_well(running: Running) -> None:
+    status = running.command("status", "--json")
+    assert status.returncode == 0, status.stderr
+    assert json.loads(status.stdout)["parts"]["language_model"]["aliases"]["live"].startswith("triage@sha256-")
+    doctor = running.command("doctor", "--json")
+    assert doctor.returncode == 0, doctor.stdout
