@@ -1,0 +1,122 @@
+"""The bundled day through resolution with perfect triage: every ticket ends as its truth allows, and nothing else is changed."""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import serving.demo
+from orchestrator.domain.directory import Alert, Directory, Service, Site
+from orchestrator.domain.resolution import AwaitingRequester, Outcome
+from orchestrator.domain.tickets import Assurance, Author, IncomingTicket, Message, Requester, State
+from orchestrator.domain.triage import Link, LinkKind
+from orchestrator.storage.serialize import outcome_kind
+from orchestrator.storage.store import PostgresStore
+from serving.demo.day import Day, read_day
+from tests.integration import resolution_world
+from tests.integration.resolution_world import House, clock, open_desk, triage_of
+
+BUNDLED = Path(serving.demo.__file__).parent / "day"
+NOT_HERE = {"how_to"}  # answers need the real embedder, which is no part of this test
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def open_tickets(house: House, day: Day) -> dict[str, str]:
+    """Post the day with the truth's category and links; day id -> ticket id. The first of a matter leads it."""
+    ids: dict[str, str] = {}
+    leads: dict[str, tuple[str, str]] = {}
+    for row in day.tickets:
+        truth, email = day.truth[row["id"]], row["requester"]["email"]
+        assurance = Assurance.AUTHENTICATED if row.get("channel") == "portal" else Assurance.CLAIMED
+        text = "\n".join(part for part in (row.get("subject"), row.get("description")) if part)
+        incoming = IncomingTicket(
+            subject=row.get("subject", ""),
+            description=row.get("description", ""),
+            requester=Requester(email=email, assurance=assurance),
+            created_at=datetime.fromisoformat(row["created_at"].replace("Z", "+00:00")),
+        )
+        with house.store.transaction() as tx:
+            ticket_id = tx.accept([incoming], now=clock())[0].ticket_id
+            link = None
+            if (matter := truth.get("incident")) in leads:
+                lead, who = leads[matter]
+                kind = LinkKind.DUPLICATE if who == email else LinkKind.INCIDENT
+                incident = tx.join_incident(ticket_id, lead, title=str(matter), now=clock()) if kind is LinkKind.INCIDENT else None
+                link = Link(kind=kind, ticket_id=lead, incident_id=incident, similarity=0.9, score=0.9, evidence=())
+            elif matter:
+                leads[matter] = (ticket_id, email)
+            tx.save_triage({ticket_id: triage_of(listed(truth["category"])[0], text, link=link)}, now=clock())
+        ids[row["id"]] = ticket_id
+    return ids
+
+
+def work(house: House, outcomes: dict[str, Outcome]) -> None:
+    while True:
+        driven, claims = house.drive_only()
+        if not claims:
+            return
+        assert not driven.retry and not driven.lost, (driven.retry, driven.lost)
+        house.write(driven, claims)
+        outcomes |= driven.outcomes
+
+
+def answer_all(house: House, day: Day, ids: Mapping[str, str], outcomes: Mapping[str, Outcome], given: Counter[str]) -> bool:
+    """Every requester who was asked says the next thing that they have to say."""
+    said = False
+    for row in day.tickets:
+        ticket_id, answers = ids[row["id"]], row.get("answers") or []
+        if not isinstance(outcomes[ticket_id], AwaitingRequester) or given[ticket_id] >= len(answers):
+            continue
+        answer = answers[given[ticket_id]]
+        given[ticket_id] += 1
+        code = house.code(row["requester"]["email"]) if answer.get("code") else ""
+        body = {"mailbox": code, "wrong": f"{(int(code or 0) + 7) % 10**6:06d}"}.get(answer.get("code"), answer.get("body"))
+        with house.store.transaction() as tx:
+            tx.add_message(ticket_id, Message(author=Author.REQUESTER, body=body, at=clock()))
+            tx.set_state(ticket_id, State.ACTIVE, reason="answered")
+            tx.wake([ticket_id])
+        said = True
+    return said
+
+
+def test_the_bundled_day_ends_as_its_truth_says_and_nothing_else_is_changed(
+    store: PostgresStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = read_day(BUNDLED).shifted(datetime.now(UTC))
+    world = day.world
+    directory = Directory(
+        services=tuple(map(Service.read, world["services"])),
+        sites=tuple(map(Site.read, world["sites"])),
+        alerts=tuple(map(Alert.read, world["alerts"])),
+    )
+    monkeypatch.setattr(resolution_world, "DIRECTORY", directory)
+    with open_desk(store, tmp_path) as house:
+        house.sandbox.seed(world)
+        ids, outcomes, given = open_tickets(house, day), {}, Counter()  # type: ignore[var-annotated]
+        work(house, outcomes)
+        while answer_all(house, day, ids, outcomes, given):
+            work(house, outcomes)
+        for decision in day.approvals:
+            for waiting in house.store.run(lambda tx: tx.approvals(status="waiting"))[0]:
+                if waiting.proposal.action == decision["action"]:
+                    with house.store.transaction() as tx:
+                        tx.decide(
+                            waiting.id, approve=decision["decision"] == "approve", reason="as the day says", by="cab", now=clock()
+                        )
+        work(house, outcomes)
+        changes = Counter((method, path) for method, path, _ in house.changes())
+    allowed = {(effect["method"], effect["path"]) for truth in day.truth.values() for effect in truth.get("effects") or ()}
+    assert set(changes) <= allowed, set(changes) - allowed
+    wrong = {
+        day_id: (outcome_kind(outcomes[ticket_id]), day.truth[day_id]["outcome"])
+        for day_id, ticket_id in ids.items()
+        if outcome_kind(outcomes[ticket_id]) not in listed(day.truth[day_id]["outcome"])
+        and not NOT_HERE & set(listed(day.truth[day_id]["category"]))
+    }
+    assert not wrong, wrong
