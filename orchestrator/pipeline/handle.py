@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from orchestrator.domain.resolution import Outcome, Resolved
-from orchestrator.domain.tickets import Stage, Ticket
+from orchestrator.domain.tickets import Author, Stage, Ticket
 from orchestrator.domain.triage import Triage
 from orchestrator.pipeline.desk import Desk
 from orchestrator.ports import Claim, Transaction
@@ -46,9 +46,7 @@ def handle(desk: Desk, claims: Sequence[Claim], watch: Stopwatch) -> int:
     with watch.time("read"):
         tickets, triages = desk.store.run(lambda tx: (tx.tickets(list(by_ticket)), tx.triages(list(by_ticket))))
     with watch.time("triage"):
-        triages |= desk.triager.triage(
-            [t for t in tickets.values() if t.stage is Stage.ACCEPTED or t.id not in triages], watch.time
-        )
+        triages |= desk.triager.triage([t for t in tickets.values() if _needs_triage(t, triages.get(t.id))], watch.time)
     with watch.time("resolve"):
         works = [
             Work(ticket=tickets[i], triage=triages[i], claim=by_ticket[i]) for i in sorted(tickets, key=lambda i: tickets[i].number)
@@ -59,6 +57,14 @@ def handle(desk: Desk, claims: Sequence[Claim], watch: Stopwatch) -> int:
     if any(isinstance(outcome, Resolved) for outcome in driven.outcomes.values()):
         desk.house.forget()  # something in the world may have changed
     return len(driven.outcomes)
+
+
+def _needs_triage(ticket: Ticket, triage: Triage | None) -> bool:
+    """New tickets, and those that were not understood and whose requester has said more since."""
+    if ticket.stage is Stage.ACCEPTED or triage is None:
+        return True
+    said_more = any(message.author is Author.REQUESTER for message in ticket.messages)
+    return triage.classification.abstained and said_more
 
 
 def _write(
@@ -87,10 +93,9 @@ def _resolve_followers(
         waiting = tx.linked_to(ticket_id)
         if not waiting:
             continue
-        linked: list[tuple[Ticket, Triage]] = []
         found, triages = tx.tickets(waiting), tx.triages(waiting)
         linked = [(found[i], triages[i]) for i in waiting if i in triages]
-        names = {t.requester.email.lower(): t.requester.name or "" for t, _ in linked}
+        names = desk.house.known_names(ticket.requester.email for ticket, _ in linked)
         followers = resolve_linked(
             tickets[ticket_id], outcome.verification, outcome.reply, linked, desk.resolution.playbook, names=names
         )

@@ -50,10 +50,14 @@ class House:
                 self._profiles[email] = (now, profile)
         return {email: self._profiles[email][1] if email in self._profiles else Profile(email=email) for email in wanted}
 
+    def known_names(self, emails: Iterable[str]) -> dict[str, str]:
+        """Names on record by address, of those whose profile is at hand; calls nothing."""
+        kept = {email.lower(): self._profiles.get(email.lower()) for email in emails}
+        return {email: entry[1].name or "" for email, entry in kept.items() if entry}
+
     def forget(self) -> None:
-        """Read everything anew next time (after an action changed the world)."""
+        """Read telemetry anew next time (after an action changed the world)."""
         self._rows.clear()
-        self._profiles.clear()
 
     def _read(
         self, action: str, arguments: Mapping[str, Any], fresh: timedelta, reader: Callable[[Mapping[str, Any]], T]

@@ -53,7 +53,7 @@ class Triager:
         """Classify, link, prioritize and route these tickets, and write it all in one transaction."""
         if not tickets:
             return {}
-        texts = [ticket.text for ticket in tickets]
+        texts = [ticket.words_of_requester for ticket in tickets]
         with stage("embed"):
             vectors = self.embedder.embed(texts)
         with stage("classify"):
@@ -61,13 +61,13 @@ class Triager:
         with stage("look up"):
             directory = self.house.directory()
             profiles = self.house.profiles(ticket.requester.email for ticket in tickets)
-        entities = {ticket.id: find_entities(ticket.text, directory) for ticket in tickets}
+        entities = {ticket.id: find_entities(ticket.words_of_requester, directory) for ticket in tickets}
         now = self.clock()
 
         def write(tx: Transaction) -> dict[str, Triage]:
             contacts = tx.contacts([t.requester.email for t in tickets], since=now - CONTACT_WINDOW)
             signals = {
-                t.id: read_signals(t.text, earlier_contacts=_same_matter(t, classifications[t.id], contacts)) for t in tickets
+                t.id: read_signals(t.words_of_requester, earlier_contacts=_same_matter(t, classifications[t.id], contacts)) for t in tickets
             }
             links = self._link(tx, tickets, vectors, classifications, entities, directory, now)
             load = tx.open_load()

@@ -20,7 +20,7 @@ from orchestrator.knowledge.load import load_documents
 from orchestrator.pipeline.deliver import deliver
 from orchestrator.pipeline.desk import Desk
 from orchestrator.pipeline.handle import Stopwatch, handle
-from orchestrator.ports import Claim
+from orchestrator.ports import Claim, Transaction
 
 log = logging.getLogger("cloister.worker")
 IDLE_S = 1.0
@@ -118,6 +118,10 @@ class Worker:
             done.set()
             thread.join(timeout=self._lease_s)
 
+    def _tidy(self, tx: Transaction) -> None:
+        tx.expire_approvals(now=self._desk.clock())
+        tx.wake(tx.stranded())
+
     def _keep_house(self, stopping: threading.Event) -> None:
         """Outbox and expiring approvals, beside the batches."""
         while not stopping.wait(HOUSEKEEPING_S):
@@ -125,7 +129,7 @@ class Worker:
             try:
                 while deliver(self._desk.store, self._desk.systems, self._desk.pool, self._desk.clock):
                     pass
-                self._desk.store.run(lambda tx: tx.expire_approvals(now=self._desk.clock()))
+                self._desk.store.run(self._tidy)
             except CloisterError as error:
                 log.warning("housekeeping: %s", error)
             except Exception:

@@ -146,6 +146,9 @@ class PostgresTransaction:
     def incident_of(self, ticket_id: str) -> str | None:
         return triage.incident_of(self._connection, ticket_id)
 
+    def stranded(self) -> list[str]:
+        return triage.stranded(self._connection)
+
     def linked_to(self, ticket_id: str) -> list[str]:
         return triage.linked_to(self._connection, ticket_id)
 

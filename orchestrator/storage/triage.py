@@ -55,6 +55,11 @@ LINKED_TO = """
           WHERE i.lead = %(number)s AND m.left_at IS NULL))
     ORDER BY t.number
 """
+STRANDED = """
+    SELECT t.number FROM ticket t JOIN ticket other ON other.number = t.linked_to
+    WHERE t.state = 'escalated' AND t.outcome = 'linked' AND other.state IN ('resolved', 'closed')
+    ORDER BY t.number LIMIT 500
+"""
 LEAVE = """
     UPDATE incident_member SET left_at = now(), left_reason = %s, left_by = %s
     WHERE incident = %s AND ticket = ANY(%s) AND left_at IS NULL RETURNING ticket
@@ -185,6 +190,11 @@ def incident_of(connection: Connection, ticket_id: str) -> str | None:
         connection, "SELECT incident FROM incident_member WHERE ticket = %s AND left_at IS NULL", [number_of(ticket_id, "T")]
     )
     return None if found is None else f"INC-{found['incident']}"
+
+
+def stranded(connection: Connection) -> list[str]:
+    """Tickets that wait for one that was resolved without them: it happened while they were being linked to it."""
+    return [f"T-{found['number']}" for found in rows(connection, STRANDED)]
 
 
 def linked_to(connection: Connection, ticket_id: str) -> list[str]:
