@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from orchestrator.domain.errors import (
+    AdapterMissing,
     BadInput,
     Busy,
     CloisterError,
@@ -58,6 +59,7 @@ STATUSES: Sequence[tuple[type[CloisterError], int]] = (
     (Conflict, 409),
     (Forbidden, 403),
     (BadInput, 422),
+    (AdapterMissing, 404),  # the caller asked for a model that is not served
     (ModelUnavailable, 503),
     (StoreUnavailable, 503),
     (WorldUnavailable, 503),

@@ -8,7 +8,6 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup, escape
-from markupsafe import Markup, escape
 
 FOLDER = Path(__file__).parent
 STATE_WORDS = {"active": "Active", "pending": "Pending", "escalated": "With a person", "resolved": "Resolved", "closed": "Closed"}
