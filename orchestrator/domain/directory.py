@@ -6,6 +6,7 @@ Records with tolerant readers for the systems' JSON: a missing field is unknown,
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 
@@ -162,11 +163,31 @@ class Directory:
     deployments: tuple[Deployment, ...] = ()
     freeze_windows: tuple[FreezeWindow, ...] = ()
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.services, self.sites, self.staff, self.alerts, self.deployments, self.freeze_windows))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Service]:
+        return {service.name: service for service in reversed(self.services)}
+
+    @cached_property
+    def _reach(self) -> dict[str, frozenset[str]]:
+        return {}
+
     def service(self, name: str) -> Service | None:
-        return next((service for service in self.services if service.name == name), None)
+        return self._by_name.get(name)
 
     def upstream(self, name: str) -> frozenset[str]:
         """The service and everything that it depends on, however far."""
+        if name not in self._reach:
+            self._reach[name] = self._upstream(name)
+        return self._reach[name]
+
+    def _upstream(self, name: str) -> frozenset[str]:
         found: set[str] = set()
         queue = [name]
         while queue:

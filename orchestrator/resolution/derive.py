@@ -1,7 +1,9 @@
 """Functions by which a runbook derives facts from facts. Pure: they read what they are given and nothing else."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.domain.directory import Alert, Directory, Service, instant
@@ -36,9 +38,7 @@ def alerts_behind(values: Sequence[Any]) -> list[Mapping[str, Any]]:
         at_home = Entities(**{**_fields(named), "sites": (str(user["site"]).lower(),)})
     else:
         at_home = named
-    directory = Directory(
-        services=tuple(map(Service.read, services)), alerts=tuple(Alert.read({**row, "state": "firing"}) for row in alerts)
-    )
+    directory = _directory(json.dumps(services), json.dumps(alerts))
     at = instant(ticket.get("created_at")) or datetime.now(UTC)
     found = {
         alert.id: alert
@@ -47,6 +47,15 @@ def alerts_behind(values: Sequence[Any]) -> list[Mapping[str, Any]]:
     }
     reach = {name for service in named.services for name in directory.upstream(service)}
     return [row for row in alerts if row["id"] in found or _same_version(row, named, reach)]
+
+
+@lru_cache(maxsize=16)
+def _directory(services: str, alerts: str) -> Directory:
+    """The same records are read by many tickets at once."""
+    return Directory(
+        services=tuple(map(Service.read, json.loads(services))),
+        alerts=tuple(Alert.read({**row, "state": "firing"}) for row in json.loads(alerts)),
+    )
 
 
 def _same_version(alert: Mapping[str, Any], named: Entities, reach: set[str]) -> bool:

@@ -220,18 +220,26 @@ def _flaw(
         return refuse("runbook-of-type", f"{runbook.ref} has no step {proposal.step!r} that does {proposal.action}.")
     if wrong := action.input_problems(dict(proposal.arguments)):
         return refuse("arguments", f"{'; '.join(wrong)}.")
-    seen = {_key(each) for body in observed for each in scalars(body)}
+    bodies = list(observed)
     for name, value in proposal.arguments.items():
-        if reason := _untrusted(name, value, proposal, literal=step.with_.get(name), words=words, seen=seen):
+        if reason := _untrusted(name, value, proposal, literal=step.with_.get(name), words=words, bodies=bodies):
             return refuse("provenance", reason)
     return None
+
+
+def _held(value: Any, bodies: Sequence[Any]) -> bool:
+    """Some record holds this very value: text without regard to case, numbers by what they are worth."""
+    if any(type(each) is type(value) and each == value for body in bodies for each in scalars(body)):
+        return True
+    wanted = _key(value)
+    return any(_key(each) == wanted for body in bodies for each in scalars(body))
 
 
 def _key(value: Any) -> tuple[str, Any]:
     return type(comparable(value)).__name__, comparable(value)
 
 
-def _untrusted(name: str, value: Any, proposal: Proposal, *, literal: Any, words: str, seen: set[tuple[str, Any]]) -> str | None:
+def _untrusted(name: str, value: Any, proposal: Proposal, *, literal: Any, words: str, bodies: Sequence[Any]) -> str | None:
     """Why an argument's source cannot be trusted; None where it can."""
     provenance = proposal.provenance.get(name)
     if provenance is None:
@@ -240,7 +248,7 @@ def _untrusted(name: str, value: Any, proposal: Proposal, *, literal: Any, words
         case "runbook":
             return None if value == literal else f"{name} is said to be a literal of the runbook, which it is not."
         case "record":
-            if _key(value) in seen:
+            if _held(value, bodies):
                 return None
             return f"{name} is said to come from {provenance.detail}, but no record of this ticket holds it."
         case "ticket":

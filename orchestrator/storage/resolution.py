@@ -182,10 +182,8 @@ def _intent(place: int, proposal: Proposal, verdict: Verdict, now: datetime) -> 
 
 def save_observed(connection: Connection, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
     """Raises NotFound for a step that was never intended: what is carried out must have been written down before."""
-    bodies = [dump(observation) for _, _, observation in observations]
-    table = [
-        (number_of(ticket_id, "T"), key, dumps(body), now) for (ticket_id, key, _), body in zip(observations, bodies, strict=True)
-    ]
+    bodies = [dumps(observation) for _, _, observation in observations]
+    table = [(number_of(ticket_id, "T"), key, body, now) for (ticket_id, key, _), body in zip(observations, bodies, strict=True)]
     if not table:
         return
     done = {(f"T-{found['ticket']}", found["idempotency_key"]): found for found in rows(connection, OBSERVE, columns(table, 4))}
@@ -200,7 +198,7 @@ def save_observed(connection: Connection, observations: Sequence[tuple[str, str,
     if ok:
         execute(connection, EXECUTED, columns(ok, 2))
     named = [{"step": done[t, key]["step"], "action": done[t, key]["action"], "idempotency_key": key} for t, key, _ in observations]
-    observed = [{**name, "observation": body} for name, body in zip(named, bodies, strict=True)]
+    observed = [f'{dumps(name)[:-1]},"observation":{body}}}' for name, body in zip(named, bodies, strict=True)]
     audit.append(connection, audit.about([ticket_id for ticket_id, _, _ in observations], "observed", observed))
 
 

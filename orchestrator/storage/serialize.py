@@ -29,6 +29,7 @@ _KINDS: Mapping[type, str] = {record: kind for kind, record in OUTCOMES.items()}
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_NUL = "\\u0000"  # how the encoder writes what PostgreSQL does not take
 
 
 def dump(value: Any) -> Any:
@@ -37,6 +38,13 @@ def dump(value: Any) -> Any:
 
 
 def dumps(value: Any) -> str:
+    """The encoder walks the value itself and asks only about what is not plain; text or numbers to be mended go the long way."""
+    try:
+        text = _DIRECT.encode(value)
+        if _NUL not in text and (text.isascii() or text.encode()):
+            return text
+    except (ValueError, TypeError):
+        pass
     return _ENCODER.encode(dump(value))
 
 
@@ -127,6 +135,24 @@ def _other(value: Any) -> Any:
     raise TypeError(
         f"{type(value).__name__} has no JSON form: {value!r}. Hand in records, mappings, sequences, numbers, strings or instants."
     )
+
+
+def _plain(value: Any) -> Any:
+    """One level of what the encoder does not know."""
+    kind = type(value)
+    if names := _names_of(kind):
+        return {name: getattr(value, name) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in value.items()}
+    return dump(value)
+
+
+@cache
+def _names_of(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+
+
+_DIRECT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
 # --- loading ---

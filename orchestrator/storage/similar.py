@@ -9,6 +9,7 @@ search slow, not wrong.
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,16 +43,20 @@ NEW = """
     ) AS new ON true
 """
 PAIRS = """
-    SELECT p.asked, -(o.vector <#> n.vector) AS cosine, o.entities, t.id, t.subject, t.description, t.requester_email,
-        t.category, t.created_at, t.state, i.id AS incident_id
+    SELECT p.asked, p.found, -(o.vector <#> n.vector) AS cosine
     FROM unnest(%(asked)s::bigint[], %(found)s::bigint[]) AS p (asked, found)
     -- OFFSET 0 keeps each of these a look-up by key, however young the statistics are
     CROSS JOIN LATERAL (SELECT vector FROM embedding WHERE ticket = p.asked AND model = %(model)s OFFSET 0) AS n
-    CROSS JOIN LATERAL (SELECT vector, entities FROM embedding WHERE ticket = p.found AND model = %(model)s OFFSET 0) AS o
+    CROSS JOIN LATERAL (SELECT vector FROM embedding WHERE ticket = p.found AND model = %(model)s OFFSET 0) AS o
+    WHERE (o.vector <#> n.vector) <= -%(at_least)s::float8
+"""
+FOUND = """
+    SELECT p.found, o.entities, t.id, t.subject, t.description, t.requester_email, t.category, t.created_at, t.state,
+        i.id AS incident_id
+    FROM unnest(%(found)s::bigint[]) AS p (found)
+    CROSS JOIN LATERAL (SELECT entities FROM embedding WHERE ticket = p.found AND model = %(model)s OFFSET 0) AS o
     CROSS JOIN LATERAL (SELECT * FROM ticket WHERE number = p.found OFFSET 0) AS t
     LEFT JOIN incident_member m ON m.ticket = t.number AND m.left_at IS NULL LEFT JOIN incident i ON i.number = m.incident
-    WHERE (o.vector <#> n.vector) <= -%(at_least)s::float8
-    ORDER BY p.asked, o.vector <#> n.vector, t.created_at, t.number
 """
 SEARCHED_BY_THE_DATABASE = """
     SELECT n.ticket AS asked, c.ticket AS found
@@ -86,17 +91,21 @@ def similar(
     answer: dict[str, list[Similar]] = {ticket_id: [] for ticket_id in ids}
     if pairs:
         asked, found = columns(pairs, 2)
-        for pair in rows(connection, PAIRS, {"model": model, "asked": asked, "found": found, "at_least": at_least}):
+        near = rows(connection, PAIRS, {"model": model, "asked": asked, "found": found, "at_least": at_least})
+        known = {t["found"]: _similar(t) for t in rows(connection, FOUND, {"model": model, "found": sorted(set(found))})}
+        near.sort(key=lambda pair: (-pair["cosine"], known[pair["found"]].created_at, pair["found"]))
+        for pair in near:
             places = answer[f"T-{pair['asked']}"]
             if len(places) < limit:
-                places.append(_similar(pair))
+                places.append(replace(known[pair["found"]], cosine=float(pair["cosine"])))
     return answer
 
 
 def _similar(found: Row) -> Similar:
+    """A ticket once, however many others it is near to."""
     return Similar(
         ticket_id=found["id"],
-        cosine=float(found["cosine"]),
+        cosine=0.0,
         subject=found["subject"],
         description=found["description"],
         requester_email=found["requester_email"],

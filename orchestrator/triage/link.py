@@ -63,6 +63,7 @@ NEIGHBORS = 10  # tickets of other matters that a similarity is held against
 MEMBERS = 3  # reports of an incident that a new one must fit, or all where it has fewer
 WORDS_CHARS = 4000  # of a longer text only the start is compared
 FORM_TOKENS = 120
+SHORT_TOKENS = 20
 FORM_SHARE = 0.7  # of the tokens equal, in order: the same form
 
 
@@ -144,8 +145,14 @@ def _accounts_for(
 
 
 def _has_symptom(text: str, service: Service | None) -> bool:
-    symptoms = [symptom for symptom in service.symptoms if len(symptom) > 2] if service else []
-    return any(re.search(rf"(?<!\w){re.escape(symptom)}", text, re.I) for symptom in symptoms)
+    pattern = _any_symptom(service.symptoms) if service else None
+    return bool(pattern and pattern.search(text))
+
+
+@lru_cache(maxsize=4096)
+def _any_symptom(symptoms: tuple[str, ...]) -> re.Pattern[str] | None:
+    words = [re.escape(symptom) for symptom in symptoms if len(symptom) > 2]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(words)})", re.I) if words else None
 
 
 def _same_detail(alert: Alert, entities: Entities) -> bool:
@@ -166,6 +173,7 @@ def _cause(alert: Alert) -> tuple[str, str, str]:
 
 _WORD = re.compile(r"[^\W_]{2,}")
 _TOKEN = re.compile(r"\w+(?:[._/:-]\w+)*")
+_FORM = re.compile(r"(?:^[^\n:]{2,40}:[^\n]*\n+){3}|_{4,}", re.M)  # lines that begin with a label, or blanks to fill in
 _CLOCK = re.compile(r"\d{1,4}([:./-]\d{1,4}){1,3}([t_]?\d{1,2}(:\d{2}){1,2}z?)?|\d{1,2}(am|pm|h|uhr)")
 _FILLERS = frozenset(
     """the and for with from that this have has not but are was were our your you can cannot please since when after again still very
@@ -205,17 +213,19 @@ def _tokens(text: str) -> tuple[str, ...]:
 
 
 def other_filling(left: str, right: str) -> tuple[str, str] | None:
-    """Where two texts are one form filled in differently: the first pair of fillings. Times and dates do not count."""
+    """Where two texts are one form filled in differently: the first pair of fillings. Times and dates do not count.
+
+    Numbers and names with digits count in every text, words only in short texts and in forms: in prose they are another wording.
+    """
     a, b = _tokens(left), _tokens(right)
-    if not a or not b:
-        return None
     matcher = SequenceMatcher(None, a, b, autojunk=False)
-    if matcher.real_quick_ratio() < FORM_SHARE or matcher.ratio() < FORM_SHARE:
+    if not a or not b or matcher.real_quick_ratio() < FORM_SHARE or matcher.ratio() < FORM_SHARE:
         return None
+    form = max(len(a), len(b)) <= SHORT_TOKENS or bool(_FORM.search(left) and _FORM.search(right))
     for tag, i, j, k, m in matcher.get_opcodes():
         if tag == "replace" and j - i <= 4 and m - k <= 4:
             mine, theirs = _filling(a[i:j]), _filling(b[k:m])
-            if mine and theirs and not set(mine) & set(theirs):
+            if mine and theirs and not set(mine) & set(theirs) and (_numbered(mine, theirs) or form and not _alike(mine, theirs)):
                 return " ".join(mine), " ".join(theirs)
     return None
 
@@ -226,6 +236,15 @@ def _filling(tokens: Sequence[str]) -> list[str]:
         for token in tokens
         if (any(c.isdigit() for c in token) or len(token) > 2) and token not in _FILLERS and not _CLOCK.fullmatch(token)
     ]
+
+
+def _numbered(mine: Sequence[str], theirs: Sequence[str]) -> bool:
+    return all(any(c.isdigit() or c == "_" for token in tokens for c in token) for tokens in (mine, theirs))
+
+
+def _alike(mine: Sequence[str], theirs: Sequence[str]) -> bool:
+    """A typing error or another form of the same word."""
+    return SequenceMatcher(None, " ".join(mine), " ".join(theirs), autojunk=False).ratio() >= 0.7
 
 
 # --- what the tickets name ------------------------------------------------------------------------------------------
