@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, StepRecord, Verdict
-from orchestrator.domain.tickets import Author, IncomingTicket, Message, State, Ticket
+from orchestrator.domain.tickets import IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Entities, Triage
 
 Result = TypeVar("Result")
@@ -196,10 +196,12 @@ class Transaction(Protocol):
         """Serializes linking across workers until the end of this transaction."""
         ...
 
-    def similar(
-        self, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int
-    ) -> dict[str, list[Similar]]:
+    def similar(self, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int) -> dict[str, list[Similar]]:
         """For each (already embedded) ticket: earlier tickets (by created_at, number) within the window, best cosine first. Exact."""
+        ...
+
+    def first_of_causes(self, causes: Sequence[str], *, since: datetime) -> dict[str, Similar]:
+        """The earliest open ticket that each cause (see `Triage.causes`) explains; its cosine is 0."""
         ...
 
     def contacts(self, emails: Sequence[str], *, since: datetime) -> dict[str, list[dict[str, Any]]]:
@@ -244,7 +246,9 @@ class Transaction(Protocol):
     # approvals
     def approvals_of(self, ids: Sequence[str]) -> dict[str, list[Approval]]: ...
     def approval(self, approval_id: str) -> Approval: ...
-    def approvals(self, *, status: str | None = None, cursor: str | None = None, limit: int = 50) -> tuple[list[Approval], str | None]: ...
+    def approvals(
+        self, *, status: str | None = None, cursor: str | None = None, limit: int = 50
+    ) -> tuple[list[Approval], str | None]: ...
     def decide(self, approval_id: str, *, approve: bool, reason: str, by: str, now: datetime) -> Approval:
         """Raises Conflict when it was decided before or has expired. Wakes the ticket."""
         ...
@@ -264,7 +268,9 @@ class Transaction(Protocol):
         ...
 
     def document_digests(self) -> dict[str, str]: ...
-    def search_knowledge(self, model: str, vector: np.ndarray, words: str, *, limit: int, audience: str = "requester") -> list[Passage]: ...
+    def search_knowledge(
+        self, model: str, vector: np.ndarray, words: str, *, limit: int, audience: str = "requester"
+    ) -> list[Passage]: ...
 
     # outbox, audit, switches, keys, adapters
     def enqueue(self, ticket_id: str, kind: str, payload: Mapping[str, Any], *, now: datetime) -> None:
@@ -282,7 +288,9 @@ class Transaction(Protocol):
         """(ticket id or None, kind, actor, body) appended to the hash chain."""
         ...
 
-    def events(self, *, ticket_id: str | None, cursor: str | None = None, limit: int = 100) -> tuple[list[dict[str, Any]], str | None]: ...
+    def events(
+        self, *, ticket_id: str | None, cursor: str | None = None, limit: int = 100
+    ) -> tuple[list[dict[str, Any]], str | None]: ...
     def verify_chain(self) -> dict[str, Any]: ...
     def kill_switch(self) -> dict[str, Any]: ...  # {stopped, reason, by, at}
     def set_kill_switch(self, *, stopped: bool, reason: str, by: str) -> None: ...

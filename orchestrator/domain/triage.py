@@ -29,6 +29,7 @@ class Classification:
     prompt_sha256: str = ""
     option_logprobs: Mapping[str, float] = field(default_factory=dict)  # by category, as the model gave them
     neighbors: tuple[Neighbor, ...] = ()
+    settled_by: str = ""  # the alert that decided where the wording alone left the type open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ class Signals:
     repeat_contact: bool = False
     vague: bool = False  # too little said to act on
     smuggled_instruction: bool = False  # telemetry only; never a boundary
+    asks_how: bool = False  # asks how something is done, and reports no trouble
     language: str = "en"  # ISO 639-1
 
 
@@ -126,3 +128,4 @@ class Triage:
     priority: Priority
     assignment: Assignment
     explanation: tuple[str, ...]  # sentences, for the analyst
+    causes: tuple[str, ...] = ()  # of the alerts that explain it: "service/kind/site"

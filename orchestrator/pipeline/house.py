@@ -16,6 +16,7 @@ from orchestrator.ports import Clock, SystemsOfRecord
 CATALOG_FRESH = timedelta(seconds=60)
 TELEMETRY_FRESH = timedelta(seconds=2)
 PROFILE_FRESH = timedelta(seconds=30)
+TELEMETRY = ("monitoring.list_alerts", "monitoring.list_deployments")
 T = TypeVar("T")
 
 
@@ -26,12 +27,16 @@ class House:
     systems: SystemsOfRecord
     clock: Clock
     pool: ThreadPoolExecutor
-    _rows: dict[str, tuple[datetime, list[Mapping[str, Any]]]] = field(default_factory=dict)
+    _rows: dict[str, tuple[datetime, tuple[Any, ...]]] = field(default_factory=dict)
     _profiles: dict[str, tuple[datetime, Profile]] = field(default_factory=dict)
+    _last: Directory = field(default_factory=Directory)
 
     def directory(self) -> Directory:
-        """Services, sites, staff, firing alerts, deployments and freeze windows, each as fresh as its kind needs."""
-        return Directory(
+        """Services, sites, staff, firing alerts, deployments and freeze windows, each as fresh as its kind needs.
+
+        The same object as before while nothing has changed: what others derived from it stays good.
+        """
+        found = Directory(
             services=self._read("catalog.services", {}, CATALOG_FRESH, Service.read),
             sites=self._read("catalog.sites", {}, CATALOG_FRESH, Site.read),
             staff=self._read("catalog.staff", {}, CATALOG_FRESH, Colleague.read),
@@ -39,6 +44,9 @@ class House:
             alerts=self._read("monitoring.list_alerts", {"state": "firing"}, TELEMETRY_FRESH, Alert.read),
             deployments=self._read("monitoring.list_deployments", {}, TELEMETRY_FRESH, Deployment.read),
         )
+        if found != self._last:
+            self._last = found
+        return self._last
 
     def profiles(self, emails: Iterable[str]) -> dict[str, Profile]:
         """One profile per address; unknown people and unreachable systems give `known=False`."""
@@ -67,9 +75,9 @@ class House:
         if kept is None or now - kept[0] > fresh:
             observation = self.systems.call(action, arguments)
             if observation.status is ObservationStatus.OK:
-                kept = (now, list(observation.body))
+                kept = (now, tuple(reader(row) for row in observation.body))
                 self._rows[action] = kept
-        return tuple(reader(row) for row in kept[1]) if kept else ()
+        return kept[1] if kept else ()
 
     def _profile(self, email: str) -> Profile | None:
         found = self.systems.call("identity.find_user", {"email": email})

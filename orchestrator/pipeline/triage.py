@@ -1,21 +1,22 @@
-"""Triage of a micro-batch: one embed call, one score call, one linking transaction. Joins the triage verbs; decides nothing itself."""
+"""Triage of a micro-batch: one embed call, one score call, one linking transaction. Joins the triage verbs; decides nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from orchestrator.domain.directory import Directory, Profile
+from orchestrator.domain.directory import Alert, Directory, Profile
 from orchestrator.domain.tickets import State, Ticket
-from orchestrator.domain.triage import Classification, Entities, Link, LinkKind, Signals, Triage
+from orchestrator.domain.triage import OTHERS, Classification, Entities, Link, LinkKind, Signals, Triage
 from orchestrator.pipeline.house import House
 from orchestrator.ports import Clock, Embedder, Similar, Store, Transaction
+from orchestrator.triage.cause import cause_of, explain_by_alerts, link_by_cause, shared_cause
 from orchestrator.triage.entities import find_entities
 from orchestrator.triage.explain import explain
-from orchestrator.triage.link import Subject, explaining_alerts, link
+from orchestrator.triage.link import Subject, link
 from orchestrator.triage.prioritize import prioritize
 from orchestrator.triage.route import route
 from orchestrator.triage.signals import read_signals
@@ -23,10 +24,9 @@ from orchestrator.triage.taxonomy import Taxonomy
 
 LINK_WINDOW = timedelta(hours=24)
 CONTACT_WINDOW = timedelta(days=14)
-CANDIDATE_COSINE = 0.3  # what is less similar than this is never linked
+CANDIDATE_COSINE = 0.3  # what is less similar than this is linked by a common cause only
 CANDIDATES = 40
 OPEN = frozenset({State.ACTIVE, State.PENDING, State.ESCALATED})
-
 
 Timer = Callable[[str], AbstractContextManager[None]]
 
@@ -37,6 +37,21 @@ def _untimed(stage: str) -> AbstractContextManager[None]:
 
 class Classifier(Protocol):
     def classify(self, texts: Sequence[str], vectors: np.ndarray) -> list[Classification]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One ticket of the batch with what was found out before linking."""
+
+    ticket: Ticket
+    subject: Subject
+    classification: Classification
+    alerts: tuple[Alert, ...]  # that explain it, the nearest first
+    profile: Profile
+
+    @property
+    def entities(self) -> Entities:
+        return self.subject.entities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,132 +72,168 @@ class Triager:
         with stage("embed"):
             vectors = self.embedder.embed(texts)
         with stage("classify"):
-            classifications = dict(zip((t.id for t in tickets), self.classifier.classify(texts, vectors), strict=True))
+            classifications = self.classifier.classify(texts, vectors)
         with stage("look up"):
             directory = self.house.directory()
             profiles = self.house.profiles(ticket.requester.email for ticket in tickets)
-        entities = {ticket.id: find_entities(ticket.words_of_requester, directory) for ticket in tickets}
-        now = self.clock()
-
-        def write(tx: Transaction) -> dict[str, Triage]:
-            contacts = tx.contacts([t.requester.email for t in tickets], since=now - CONTACT_WINDOW)
-            signals = {
-                t.id: read_signals(t.words_of_requester, earlier_contacts=_same_matter(t, classifications[t.id], contacts)) for t in tickets
-            }
-            links = self._link(tx, tickets, vectors, classifications, entities, directory, now)
-            load = tx.open_load()
-            triages = {
-                t.id: self._finish(
-                    t, classifications[t.id], entities[t.id], signals[t.id], links.get(t.id), profiles, directory, load
-                )
-                for t in tickets
-            }
-            tx.save_triage(triages, now=now)
-            return triages
-
+        with stage("explain"):
+            seen = [
+                _see(ticket, classification, profiles, directory)
+                for ticket, classification in zip(tickets, classifications, strict=True)
+            ]
         with stage("link"):
-            return self.store.run(write)
+            return self.store.run(lambda tx: self._write(tx, seen, vectors, directory, self.clock()))
+
+    def _write(
+        self, tx: Transaction, seen: Sequence[Seen], vectors: np.ndarray, directory: Directory, now: datetime
+    ) -> dict[str, Triage]:
+        contacts = tx.contacts([one.subject.requester_email for one in seen], since=now - CONTACT_WINDOW)
+        links = self._link(tx, seen, vectors, directory, now)
+        load = tx.open_load()
+        triages = {}
+        for one in seen:
+            signals = read_signals(one.subject.text, earlier_contacts=_same_matter(one, contacts))
+            triages[one.ticket.id] = self._finish(one, signals, links.get(one.ticket.id), directory, load)
+        tx.save_triage(triages, now=now)
+        return triages
 
     def _link(
-        self,
-        tx: Transaction,
-        tickets: Sequence[Ticket],
-        vectors: np.ndarray,
-        classifications: Mapping[str, Classification],
-        entities: Mapping[str, Entities],
-        directory: Directory,
-        now: datetime,
+        self, tx: Transaction, seen: Sequence[Seen], vectors: np.ndarray, directory: Directory, now: datetime
     ) -> dict[str, Link]:
         """Oldest first, so that a ticket can join the incident that an earlier one of the same batch opened."""
         tx.linking_lock()
-        tx.save_embeddings(self.embedder.name, [(t.id, vector, entities[t.id]) for t, vector in zip(tickets, vectors, strict=True)])
+        tx.save_embeddings(
+            self.embedder.name, [(one.ticket.id, vector, one.entities) for one, vector in zip(seen, vectors, strict=True)]
+        )
         candidates = tx.similar(
             self.embedder.name,
-            [t.id for t in tickets],
+            [one.ticket.id for one in seen],
             window_s=self.link_window.total_seconds(),
             at_least=CANDIDATE_COSINE,
             limit=CANDIDATES,
         )
+        causes = sorted({cause_of(alert) for one in seen for alert in one.alerts})
+        first = tx.first_of_causes(causes, since=now - self.link_window) if causes else {}
+        of_batch = {one.ticket.id: one for one in seen}
         links: dict[str, Link] = {}
-        for ticket in sorted(tickets, key=lambda t: (t.created_at, t.number)):
-            subject = Subject(
-                ticket_id=ticket.id,
-                text=ticket.text,
-                requester_email=ticket.requester.email,
-                category=classifications[ticket.id].category,
-                entities=entities[ticket.id],
-                created_at=ticket.created_at,
-            )
-            earlier = [_fresh(c, classifications, links) for c in candidates.get(ticket.id, []) if c.state in OPEN]
-            found = link(subject, earlier, directory)
+        for one in sorted(seen, key=lambda one: (one.ticket.created_at, one.ticket.number)):
+            near = candidates.get(one.ticket.id, [])
+            earlier = [_fresh(c, of_batch, links) for c in near if c.state in OPEN]
+            found = link(one.subject, earlier, directory)
+            if found is None or found.kind is LinkKind.INCIDENT:
+                found = _by_cause(one, first, near) or found
             if found and found.kind is LinkKind.INCIDENT:
-                incident_id = tx.join_incident(ticket.id, found.ticket_id, title=_title(ticket), now=now)
+                incident_id = tx.join_incident(one.ticket.id, found.ticket_id, title=_title(one.ticket), now=now)
                 found = replace(found, incident_id=incident_id)
             if found:
-                links[ticket.id] = found
+                links[one.ticket.id] = found
+            for alert in one.alerts:
+                first.setdefault(cause_of(alert), _as_similar(one, found))
         return links
 
-    def _finish(
-        self,
-        ticket: Ticket,
-        classification: Classification,
-        entities: Entities,
-        signals: Signals,
-        found: Link | None,
-        profiles: Mapping[str, Profile],
-        directory: Directory,
-        load: dict[str, int],
-    ) -> Triage:
-        kind = self.taxonomy.category(classification.category if not classification.abstained else "Others")
-        profile = profiles[ticket.requester.email.lower()] if ticket.requester.email else Profile(email="")
-        alerts = tuple(explaining_alerts(entities, kind.name, ticket.text, ticket.created_at, directory))
+    def _finish(self, one: Seen, signals: Signals, found: Link | None, directory: Directory, load: dict[str, int]) -> Triage:
+        kind = self.taxonomy.category(OTHERS if one.classification.abstained else one.classification.category)
         priority = prioritize(
             base_impact=kind.impact,
+            base_urgency=kind.urgency,
             signals=signals,
-            profile=profile,
-            entities=entities,
+            profile=one.profile,
+            entities=one.entities,
             link=found,
-            alerts=alerts,
+            alerts=one.alerts,
             directory=directory,
-            created_at=ticket.created_at,
+            created_at=one.ticket.created_at,
         )
         assignment = route(
             category=kind.name,
             default_group=kind.group,
-            entities=entities,
+            entities=one.entities,
             signals=signals,
-            alerts=alerts,
+            alerts=one.alerts,
             directory=directory,
             load=load,
         )
         if assignment.assignee:
             load[assignment.assignee] = load.get(assignment.assignee, 0) + 1
         triage = Triage(
-            classification=classification,
-            entities=entities,
+            classification=one.classification,
+            entities=one.entities,
             signals=signals,
             link=found,
             priority=priority,
             assignment=assignment,
             explanation=(),
+            causes=tuple(dict.fromkeys(cause_of(alert) for alert in one.alerts)),
         )
-        return replace(triage, explanation=explain(triage, alerts))
+        return replace(triage, explanation=explain(triage, one.alerts))
 
 
-def _fresh(candidate: Similar, classifications: Mapping[str, Classification], links: Mapping[str, Link]) -> Similar:
+def _see(ticket: Ticket, classification: Classification, profiles: Mapping[str, Profile], directory: Directory) -> Seen:
+    email = ticket.requester.email.lower()
+    profile = profiles.get(email) or Profile(email=email)
+    subject = Subject(
+        ticket_id=ticket.id,
+        text=ticket.words_of_requester,
+        requester_email=ticket.requester.email,
+        category=classification.category,
+        entities=find_entities(ticket.words_of_requester, directory),
+        created_at=ticket.created_at,
+    )
+    settled, alerts = explain_by_alerts(subject, classification, profile, directory)
+    return Seen(
+        ticket=ticket,
+        subject=replace(subject, category=settled.category),
+        classification=settled,
+        alerts=alerts,
+        profile=profile,
+    )
+
+
+def _fresh(candidate: Similar, of_batch: Mapping[str, Seen], links: Mapping[str, Link]) -> Similar:
     """A candidate of the same batch has no stored triage yet: take what this batch has found out."""
-    classification = classifications.get(candidate.ticket_id)
-    if classification is None:
+    one = of_batch.get(candidate.ticket_id)
+    if one is None:
         return candidate
     found = links.get(candidate.ticket_id)
-    return replace(candidate, category=classification.category, incident_id=found.incident_id if found else candidate.incident_id)
+    return replace(
+        candidate, category=one.classification.category, incident_id=found.incident_id if found else candidate.incident_id
+    )
 
 
-def _same_matter(ticket: Ticket, classification: Classification, contacts: Mapping[str, list[dict]]) -> list[str]:
+def _by_cause(one: Seen, first: Mapping[str, Similar], near: Sequence[Similar]) -> Link | None:
+    """The first open ticket that the same alert explains, where it is earlier than this one."""
+    alert = shared_cause(tuple(first), one.alerts)
+    if alert is None:
+        return None
+    other = first[cause_of(alert)]
+    if other.ticket_id == one.ticket.id or other.created_at > one.ticket.created_at:
+        return None
+    cosine = next((c.cosine for c in near if c.ticket_id == other.ticket_id), other.cosine)
+    return link_by_cause(one.subject, replace(other, cosine=cosine), alert)
+
+
+def _as_similar(one: Seen, found: Link | None) -> Similar:
+    return Similar(
+        ticket_id=one.ticket.id,
+        cosine=0.0,
+        subject=one.ticket.subject,
+        description=one.ticket.description,
+        requester_email=one.ticket.requester.email,
+        category=one.classification.category,
+        entities=one.entities,
+        incident_id=found.incident_id if found else None,
+        created_at=one.ticket.created_at,
+        state=one.ticket.state,
+    )
+
+
+def _same_matter(one: Seen, contacts: Mapping[str, list[dict[str, Any]]]) -> list[str]:
     return [
         row["id"]
-        for row in contacts.get(ticket.requester.email.lower(), [])
-        if row["id"] != ticket.id and row.get("category") == classification.category and row["created_at"] <= ticket.created_at
+        for row in contacts.get(one.ticket.requester.email.lower(), [])
+        if row["id"] != one.ticket.id
+        and row.get("category") == one.classification.category
+        and row["created_at"] <= one.ticket.created_at
     ]
 
 

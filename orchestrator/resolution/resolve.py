@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from orchestrator.domain.actions import Risk
 from orchestrator.domain.directory import FreezeWindow
 from orchestrator.domain.resolution import (
     ApprovalStatus,
@@ -46,6 +47,7 @@ from orchestrator.triage.prompts import CODES, Option, choice_prompt
 Way = Generator[Effect, Any, Any]
 MAX_QUESTIONS = 5  # after that many messages from the desk, a person should write the next one
 MAX_CANDIDATES = 8
+QUESTIONS = "how_to"  # the type whose runbooks answer questions
 CHOOSE_INSTRUCTION = "Choose the runbook that cures what the ticket reports. Answer with its code."
 
 
@@ -79,7 +81,7 @@ def resolve(case: Case) -> Generator[Effect, Any, Outcome]:
             raise Stop(gate.reason, verdict=gate)
         if outcome := linked_elsewhere(case):
             return outcome
-        if case.category == OTHERS:
+        if case.category == OTHERS and not case.triage.signals.asks_how:
             yield from ask_or_stop(case)
         plan = yield from choose_runbook(case)
         foresee(case, plan)
@@ -272,7 +274,7 @@ READING_SCORE = 0.35
 
 def choose_runbook(case: Case, *, choose: bool = True) -> Generator[Effect, Any, Plan]:
     """The runbook of the type whose preconditions hold; where several do, the model chooses among them."""
-    candidates = case.playbook.serving(case.category)
+    candidates = candidates_for(case)
     if not candidates:
         yield from find_reading(case)
         raise Stop(f"No runbook covers {case.category.replace('_', ' ')}: this is work for {case.group()}.")
@@ -296,6 +298,21 @@ def none_fits(case: Case, plans: Sequence[Plan]) -> Stop:
     case.runbook, case.facts = ordered[0].runbook, ordered[0].facts
     whys = list(dict.fromkeys(plan.stop.why for plan in ordered if plan.stop))
     return Stop(" ".join(whys[:3]))
+
+
+def candidates_for(case: Case) -> list[Runbook]:
+    """The runbooks of the type. A question how something is done is answered from knowledge rather than by changing anything."""
+    candidates = case.playbook.serving(case.category)
+    harmless = bool(candidates) and all(_harmless(case, runbook) for runbook in candidates)
+    if case.triage.signals.asks_how and not harmless:
+        case.reasons.append("Asks how something is done and reports no trouble: to be answered, not acted on.")
+        return case.playbook.serving(QUESTIONS)
+    return candidates
+
+
+def _harmless(case: Case, runbook: Runbook) -> bool:
+    """Changes nothing, or no more than an extra mail."""
+    return all(case.playbook.actions[act.act].risk in {Risk.READ, Risk.LOW} for act in runbook.acts)
 
 
 def let_model_choose(case: Case, plans: Sequence[Plan]) -> Generator[Effect, Any, Plan]:

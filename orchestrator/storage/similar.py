@@ -92,7 +92,7 @@ def similar(
     if pairs:
         asked, found = columns(pairs, 2)
         near = rows(connection, PAIRS, {"model": model, "asked": asked, "found": found, "at_least": at_least})
-        known = {t["found"]: _similar(t) for t in rows(connection, FOUND, {"model": model, "found": sorted(set(found))})}
+        known = {t["found"]: similar_of(t) for t in rows(connection, FOUND, {"model": model, "found": sorted(set(found))})}
         near.sort(key=lambda pair: (-pair["cosine"], known[pair["found"]].created_at, pair["found"]))
         for pair in near:
             places = answer[f"T-{pair['asked']}"]
@@ -101,7 +101,7 @@ def similar(
     return answer
 
 
-def _similar(found: Row) -> Similar:
+def similar_of(found: Row) -> Similar:
     """A ticket once, however many others it is near to."""
     return Similar(
         ticket_id=found["id"],

@@ -146,6 +146,9 @@ class PostgresTransaction:
     def incident_of(self, ticket_id: str) -> str | None:
         return triage.incident_of(self._connection, ticket_id)
 
+    def first_of_causes(self, causes: Sequence[str], *, since: datetime) -> dict[str, Similar]:
+        return triage.first_of_causes(self._connection, causes, since=since)
+
     def stranded(self) -> list[str]:
         return triage.stranded(self._connection)
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from orchestrator.domain.errors import BadInput, NotFound
 from orchestrator.domain.triage import Entities, Triage
+from orchestrator.ports import Similar
 from orchestrator.storage import audit, queue
 from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
 from orchestrator.storage.serialize import clean, dumps, instant, load
+from orchestrator.storage.similar import similar_of
 
 SAVE = """
     WITH found AS (
@@ -54,6 +56,16 @@ LINKED_TO = """
           SELECT m.ticket FROM incident i JOIN incident_member m ON m.incident = i.number
           WHERE i.lead = %(number)s AND m.left_at IS NULL))
     ORDER BY t.number
+"""
+FIRST_OF_CAUSES = """
+    SELECT DISTINCT ON (cause) cause, t.number AS found, t.id, t.subject, t.description, t.requester_email, t.category, t.created_at, t.state,
+        g.body -> 'entities' AS entities, i.id AS incident_id
+    FROM triage g JOIN ticket t ON t.number = g.ticket
+    CROSS JOIN LATERAL jsonb_array_elements_text(g.body -> 'causes') AS cause
+    LEFT JOIN incident_member m ON m.ticket = t.number AND m.left_at IS NULL LEFT JOIN incident i ON i.number = m.incident
+    WHERE g.body -> 'causes' ?| %(causes)s::text[] AND cause = ANY(%(causes)s::text[]) AND t.created_at >= %(since)s
+        AND t.state IN ('active', 'pending', 'escalated')
+    ORDER BY cause, t.created_at, t.number
 """
 STRANDED = """
     SELECT t.number FROM ticket t JOIN ticket other ON other.number = t.linked_to
@@ -190,6 +202,12 @@ def incident_of(connection: Connection, ticket_id: str) -> str | None:
         connection, "SELECT incident FROM incident_member WHERE ticket = %s AND left_at IS NULL", [number_of(ticket_id, "T")]
     )
     return None if found is None else f"INC-{found['incident']}"
+
+
+def first_of_causes(connection: Connection, causes: Sequence[str], *, since: datetime) -> dict[str, Similar]:
+    """The earliest open ticket of each cause; its cosine is not computed."""
+    found = rows(connection, FIRST_OF_CAUSES, {"causes": list(causes), "since": since})
+    return {each["cause"]: similar_of(each) for each in found}
 
 
 def stranded(connection: Connection) -> list[str]:

@@ -1,7 +1,8 @@
 """Find the things that a ticket names. Knows patterns and the house's directory; knows no model and no database."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from orchestrator.domain.directory import Directory
@@ -45,16 +46,27 @@ def _unique(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({value.strip().lower() for value in values if value.strip()}))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Name:
+    """A service, site or region, with everything that it is called."""
+
+    kind: str
+    name: str
+    pattern: re.Pattern[str]
+
+
 @lru_cache(maxsize=64)
-def _vocabulary(directory: Directory) -> tuple[tuple[str, re.Pattern[str], str], ...]:
-    """(kind, pattern, canonical name) for every service, site and region of the directory."""
-    rows: list[tuple[str, re.Pattern[str], str]] = []
+def _vocabulary(directory: Directory) -> Mapping[str, tuple[tuple[frozenset[str], _Name], ...]]:
+    """By one of its tokens: what may be named where all its tokens stand in a text. The pattern then decides."""
+    rows: dict[str, list[tuple[frozenset[str], _Name]]] = {}
     regions = {region for site in directory.sites if (region := site.region)} | {r for s in directory.services for r in s.regions}
 
     def add(kind: str, words: Iterable[str], name: str) -> None:
-        alternatives = "|".join(re.escape(word) for word in sorted({w for w in words if len(w) > 2}, key=len, reverse=True))
-        if alternatives:
-            rows.append((kind, re.compile(rf"(?<![\w-])(?:{alternatives})(?![\w-])", re.I), name))
+        spoken = sorted({word for word in words if len(word) > 2}, key=len, reverse=True)
+        alternatives = "|".join(map(re.escape, spoken))
+        found = _Name(kind=kind, name=name, pattern=re.compile(rf"(?<![\w-])(?:{alternatives})(?![\w-])", re.I))
+        for tokens in {_tokens(word) for word in spoken}:
+            rows.setdefault(max(tokens, key=len, default=""), []).append((tokens, found))
 
     for service in directory.services:
         spoken = service.name.replace("-", " ")
@@ -63,15 +75,26 @@ def _vocabulary(directory: Directory) -> tuple[tuple[str, re.Pattern[str], str],
         add("site", (site.name, *site.aliases), site.name)
     for region in regions:
         add("region", (region,), region)
-    return tuple(rows)
+    return {token: tuple(found) for token, found in rows.items()}
+
+
+def _tokens(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.casefold()))
+
+
+def _named(text: str, directory: Directory) -> dict[str, set[str]]:
+    named: dict[str, set[str]] = {"service": set(), "site": set(), "region": set()}
+    vocabulary, here = _vocabulary(directory), _tokens(text)
+    for token in (*here, ""):
+        for tokens, found in vocabulary.get(token, ()):
+            if found.name not in named[found.kind] and tokens <= here and found.pattern.search(text):
+                named[found.kind].add(found.name)
+    return named
 
 
 def find_entities(text: str, directory: Directory) -> Entities:
     """Everything that the text names, lower case and sorted. Order and invoice numbers come as `ord-70012`, `inv-20431`."""
-    named: dict[str, set[str]] = {"service": set(), "site": set(), "region": set()}
-    for kind, pattern, name in _vocabulary(directory):
-        if pattern.search(text):
-            named[kind].add(name)
+    named = _named(text, directory)
     site_regions = {site.region for site in directory.sites if site.name in named["site"] and site.region}
     emails = EMAIL.findall(text)
     without_emails = EMAIL.sub(" ", text)

@@ -12,6 +12,8 @@ def explain(triage: Triage, alerts: Sequence[Alert] = ()) -> tuple[str, ...]:
     if triage.classification.neighbors:
         nearest = triage.classification.neighbors[0]
         lines.append(f"Nearest labeled ticket ({nearest.category}, cosine {nearest.similarity:.2f}): “{nearest.text[:120]}”.")
+    if triage.classification.settled_by:
+        lines.append(f"The wording alone left the type open; the alert {triage.classification.settled_by} settles it.")
     if triage.link:
         lines.append(_link(triage.link))
     lines += [f"Monitoring explains it: {a.kind} on {a.service}{f' at {a.site}' if a.site else ''} ({a.id})." for a in alerts[:2]]

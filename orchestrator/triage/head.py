@@ -48,9 +48,7 @@ def pieces(text: str, buckets: int) -> tuple[np.ndarray, np.ndarray]:
     words = clean.split()
     letters = np.frombuffer(clean.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
     blanks = np.concatenate([[0], np.cumsum(letters == 32)])
-    found = [
-        np.array([_hash(word) for word in words] + [_hash(f"{a} {b}") for a, b in pairwise(words)], np.uint64)
-    ]
+    found = [np.array([_hash(word) for word in words] + [_hash(f"{a} {b}") for a, b in pairwise(words)], np.uint64)]
     for length in PIECE_LENGTHS:
         count = len(letters) - length + 1
         if count <= 0:

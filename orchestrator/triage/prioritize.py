@@ -26,6 +26,7 @@ VALUABLE = 50_000.0  # annual value from which an account's matter weighs more
 def prioritize(
     *,
     base_impact: int,
+    base_urgency: int = 4,
     signals: Signals,
     profile: Profile,
     entities: Entities,
@@ -37,7 +38,7 @@ def prioritize(
     """Impact from the matter and its evidence, urgency from the wording and the account, then the matrix and the SLA clock."""
     reasons: list[str] = [f"impact {base_impact}: usual for this type"]
     impact = _impact(base_impact, signals, entities, link, alerts, directory, reasons)
-    urgency = _urgency(signals, profile, reasons)
+    urgency = _urgency(base_urgency, signals, profile, reasons)
     level = MATRIX[impact - 1][urgency - 1]
     reasons.append(f"impact {impact} x urgency {urgency} gives P{level}")
     if signals.losing_money and level > 1:
@@ -74,9 +75,12 @@ def _impact(
     return impact
 
 
-def _urgency(signals: Signals, profile: Profile, reasons: list[str]) -> int:
+def _urgency(base: int, signals: Signals, profile: Profile, reasons: list[str]) -> int:
     urgency = signals.urgency
     reasons.append(f"urgency {urgency}: {', '.join(signals.cues) or 'nothing in the wording presses'}")
+    if base < urgency:
+        urgency = base
+        reasons.append(f"urgency {urgency}: this type never waits longer")
     moves = (
         (profile.vip or profile.account_vip, "the requester is a VIP"),
         (profile.annual_value >= VALUABLE, f"the account is worth {profile.annual_value:,.0f} a year"),

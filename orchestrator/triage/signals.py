@@ -35,6 +35,15 @@ WHENEVER = r"\b(?:no rush|no hurry|not urgent|whenever|when you have time|when y
 SMUGGLED = r"""(?:ignore (?:all |any |the |your )*(?:previous|prior|above|earlier) (?:instructions|rules|prompts)|disregard (?:all|any|the|your)|system prompt|you are now|new instructions?:|developer mode|jailbreak|\bdo anything now\b
 |<\|?(?:system|im_start|assistant)\|?>|\[(?:system|inst)\]|###\s*(?:system|instruction)|as an? (?:ai|admin|administrator),? you|override (?:the )?(?:policy|policies|rules|safety)|without (?:any )?(?:approval|verification)[,.]? (?:and )?(?:approve|execute|issue|refund|grant)
 |note to (?:the )?(?:ai|bot|assistant|model)|mark (?:this|the) ticket (?:as )?(?:resolved|approved)|ignorier\w* (?:alle|sämtliche|die) (?:bisherigen|vorherigen|obigen)? ?(?:anweisungen|regeln)|ignore[rz] (?:toutes )?les (?:instructions|consignes)|ignora (?:todas )?las instrucciones)"""
+ASKS_HOW = r"""(?:\bhow (?:do|can|could|would|should|to|does|is|are)\b|\b(?:is|would) (?:it|there)(?: be)? (?:possible|a way|any way)\b|\bcan (?:i|we|one|you (?:tell|show|explain))\b|\bwhat(?:'s| is) the (?:way|procedure|best way|right way|process)\b
+|\bwhere (?:do|can|is|are|would)\b|\b(?:instructions?|guide|steps|documentation|manual) (?:for|on|to|about)\b|\bdo you support\b|\bwie (?:kann|können|richte|stelle|bekomme|mache|geht|funktioniert|lässt|füge|lege|ändere|exportiere|verbinde|aktiviere|schalte|teile|man|ich|wir)\b
+|\bwo (?:kann|finde|finden|stelle|sehe|stellt)\b|\bgibt es (?:eine (?:möglichkeit|anleitung)|einen weg)\b|\bist es möglich\b|\banleitung\b|\bcomment (?:faire|puis|peut|peux|on|je|nous|configurer|activer|ajouter|inviter|exporter|changer|créer|installer|partager|obtenir)\b
+|\bcomment\b[^.!]{0,60}\?|\boù (?:puis|peut|se trouve|trouver|est)\b|\b(?:est-il|est-ce qu'il est|serait-il) possible\b|\bexiste-t-il\b|\bc[oó]mo (?:puedo|podemos|se|hago|hacer|configuro|activo|añado|exporto|cambio)\b|\bd[oó]nde (?:puedo|est[aá]|se)\b|\bes posible\b)"""
+TROUBLE = r"""(?:\b(?:forgot\w*|forgotten|lost|stolen|broke\w*|fail(?:s|ed|ing|ure)?|errors?|crash\w*|reject\w*|refus\w*|expired|locked|blocked|stuck|wrong|invalid|missing|down|outage|hung|hangs?|freez\w*|frozen|charged twice|twice|refund|cancel\w*|never (?:arrived|came|got|received)
+|not (?:work\w*|accepted|arrived|received|possible|loading|opening|connecting|able)|(?:don'?t|doesn'?t|didn'?t|won'?t|can'?t|cannot|can not|could ?n'?t|isn'?t|aren'?t|no longer)|new phone|problem|issue|trouble|urgent|asap|reset|please (?:reset|send|renew|cancel|unlock|resend))\b
+|\b(?:vergessen|verloren|gestohlen|kaputt|fehler\w*|abgest\w+|abgelehnt|abgelaufen|gesperrt|blockiert|falsch|ung[uü]ltig|fehlt|st[oö]rung|ausfall|h[aä]ngt|doppelt|erstattung|k[uü]ndig\w*|funktioniert nicht|geht nicht|klappt nicht|nicht mehr|komme nicht|kann nicht|neues handy|zur[uü]cksetzen)\b
+|\b(?:oubli\w*|perdu\w*|vol[eé]\w*|cass[eé]\w*|erreurs?|plant\w*|refus\w*|expir[eé]\w*|bloqu[eé]\w*|incorrect\w*|invalide|manqu\w*|panne|rembours\w*|r[eé]sili\w*|annul\w*|ne (?:marche|fonctionne|s'ouvre|peux|peut)\w*|n'arrive|nouveau t[eé]l[eé]phone|r[eé]initialis\w*)\b
+|\b(?:olvid\w*|perd[ií]\w*|robad\w*|rot[oa]|errores?|rechaz\w*|caducad\w*|bloquead\w*|incorrect\w*|falla\w*|reembols\w*|cancel\w*|no (?:funciona|puedo|abre|carga|llega)|m[oó]vil nuevo|restablec\w*)\b)"""
 VAGUE_WORDS = frozenset(
     """a again all already also am an and any anymore are asap at back be been broke broken but bug can cannot cant come crap dead dear did do does doesn't
     doesnt don't done down error errors everything fail failed fails failing fix for get getting give good hello help here hey hi how i i'm im in is isn't it its it's
@@ -74,6 +83,7 @@ _RULES = {
         "positive": POSITIVE, "now": NOW, "soon": SOON, "whenever": WHENEVER, "smuggled": SMUGGLED,
     }.items()
 }  # fmt: skip
+_ASKS_HOW, _TROUBLE = _rule(ASKS_HOW), _rule(TROUBLE)
 _STOP = {language: frozenset(words.split()) for language, words in STOPWORDS.items()}
 SCRIPTS = (("zh", r"[一-鿿]"), ("ja", r"[぀-ヿ]"), ("ko", r"[가-힣]"), ("ru", r"[а-яА-Я]"), ("el", r"[α-ωΑ-Ω]"), ("ar", r"[؀-ۿ]"))
 
@@ -137,8 +147,14 @@ def read_signals(text: str, *, earlier_contacts: Sequence[str] = ()) -> Signals:
         repeat_contact="repeat" in cues or len(earlier_contacts) >= 2,
         vague=is_vague(text),
         smuggled_instruction="smuggled" in cues,
+        asks_how=asks_how(text),
         language=detect_language(text),
     )
+
+
+def asks_how(text: str) -> bool:
+    """True for a question how something is done, with no word of trouble in it: to be answered, not acted on."""
+    return len(text) <= 1500 and _ASKS_HOW.search(text) is not None and _TROUBLE.search(text) is None
 
 
 def is_vague(text: str) -> bool:

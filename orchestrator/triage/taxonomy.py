@@ -23,6 +23,7 @@ class Category:
     group: str
     impact: int  # 1 (everyone) .. 4 (one person), before evidence moves it
     means: str
+    urgency: int = 4  # 1 (now) .. 4 (whenever): such a ticket never waits longer, whatever its wording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,7 @@ class _Row(BaseModel):
     code: str
     group: str = Field(min_length=1)
     impact: int = Field(ge=1, le=4)
+    urgency: int = Field(4, ge=1, le=4)
     means: str = Field(min_length=1)
 
 
