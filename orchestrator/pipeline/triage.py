@@ -87,7 +87,9 @@ class Triager:
     def _write(
         self, tx: Transaction, seen: Sequence[Seen], vectors: np.ndarray, directory: Directory, now: datetime
     ) -> dict[str, Triage]:
-        contacts = tx.contacts([one.subject.requester_email for one in seen], since=now - CONTACT_WINDOW)
+        contacts = tx.contacts(
+            [one.subject.requester_email for one in seen if one.subject.requester_email], since=now - CONTACT_WINDOW
+        )
         links = self._link(tx, seen, vectors, directory, now)
         load = tx.open_load()
         triages = {}
@@ -116,14 +118,16 @@ class Triager:
         first = tx.first_of_causes(causes, since=now - self.link_window) if causes else {}
         of_batch = {one.ticket.id: one for one in seen}
         links: dict[str, Link] = {}
+        incidents: dict[str, str] = {}  # of this batch: ticket -> incident, the lead's too
         for one in sorted(seen, key=lambda one: (one.ticket.created_at, one.ticket.number)):
             near = candidates.get(one.ticket.id, [])
-            earlier = [_fresh(c, of_batch, links) for c in near if c.state in OPEN]
+            earlier = [_fresh(c, of_batch, incidents) for c in near if c.state in OPEN]
             found = link(one.subject, earlier, directory)
             if found is None or found.kind is LinkKind.INCIDENT:
                 found = _by_cause(one, first, near) or found
             if found and found.kind is LinkKind.INCIDENT:
                 incident_id = tx.join_incident(one.ticket.id, found.ticket_id, title=_title(one.ticket), now=now)
+                incidents |= {one.ticket.id: incident_id, found.ticket_id: incident_id}
                 found = replace(found, incident_id=incident_id)
             if found:
                 links[one.ticket.id] = found
@@ -189,15 +193,12 @@ def _see(ticket: Ticket, classification: Classification, profiles: Mapping[str, 
     )
 
 
-def _fresh(candidate: Similar, of_batch: Mapping[str, Seen], links: Mapping[str, Link]) -> Similar:
-    """A candidate of the same batch has no stored triage yet: take what this batch has found out."""
-    one = of_batch.get(candidate.ticket_id)
-    if one is None:
+def _fresh(candidate: Similar, of_batch: Mapping[str, Seen], incidents: Mapping[str, str]) -> Similar:
+    """What this batch has found out about a candidate stands in no table yet: its type, the incident that it leads or joined."""
+    one, incident_id = of_batch.get(candidate.ticket_id), incidents.get(candidate.ticket_id, candidate.incident_id)
+    if one is None and incident_id == candidate.incident_id:
         return candidate
-    found = links.get(candidate.ticket_id)
-    return replace(
-        candidate, category=one.classification.category, incident_id=found.incident_id if found else candidate.incident_id
-    )
+    return replace(candidate, category=one.classification.category if one else candidate.category, incident_id=incident_id)
 
 
 def _by_cause(one: Seen, first: Mapping[str, Similar], near: Sequence[Similar]) -> Link | None:
