@@ -18,6 +18,7 @@ from serving.settings import Settings
 
 @serve.deployment(
     name="Gateway",
+    logging_config={"enable_access_log": False, "log_level": "WARNING"},
     max_ongoing_requests=1024,  # waiters (512 at most) and everybody else; the store's threads bound the work itself
     max_queued_requests=1024,
     health_check_period_s=2,

@@ -119,6 +119,8 @@ class Door:
     async def _end(self, visit: Visit, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
         if visit.status:
             return  # the answer was on its way already; the connection is cut
+        if scope["method"] == "POST" and visit.body is None and problem.status in (401, 403):
+            await json_body.drain(receive, limit=self._max_body_bytes)
         await self._problem_page(Request(scope), problem)(scope, receive, send)
 
     async def _admit(self, visit: Visit, scope: Scope, receive: Receive) -> Response | None:
@@ -211,7 +213,7 @@ def _dressed(visit: Visit, send: Send) -> Send:
         if message["type"] == "http.response.start":
             visit.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = visit.id
+            headers["Request-Id"] = visit.id  # not X-Request-Id: Serve's proxy adds one of its own
             headers["X-Content-Type-Options"] = "nosniff"
             headers["Referrer-Policy"] = "same-origin"
             headers.setdefault("Cache-Control", "no-store")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from serving.gateway.problems import Refusal
 MAX_DEPTH = 64  # levels of arrays and objects
 DRAIN_BYTES = 32 * 1024 * 1024  # of a refused body we still read so much, so that the client gets to see the answer
 READ_TIMEOUT_S = 60.0
+DRAIN_S = 5.0
 REPLACEMENT = "\ufffd"
 
 
@@ -59,6 +61,17 @@ async def _read(receive: Receive, declared: int, limit: int) -> bytes:
         hint = "Send large material as links or in several messages."
         raise Refusal(413, f"The body has {size}; at most {limit:,} are taken. {hint}", headers={"Connection": "close"})
     return b"".join(chunks)
+
+
+async def drain(receive: Receive, *, limit: int) -> None:
+    """Read and forget what a refused client still sends, so that it gets to see the answer; not for long and not much."""
+    total, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while more and total <= limit:
+                message = await receive()
+                total += len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 def _declared(headers: Mapping[bytes, bytes]) -> int:

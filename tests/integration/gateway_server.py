@@ -53,14 +53,19 @@ def ticket(subject: str = "Password forgotten", **more: Any) -> dict[str, Any]:
     return {"subject": subject, "description": f"{subject}. Please help.", "requester": ADA, **more}
 
 
-@contextmanager
-def running(store: PostgresStore, **changed: Any) -> Iterator[Gateway]:
-    """`changed` replaces parts: settings, language, embedder, others, clock."""
-    parts: Parts = replace(standalone_parts(store), **changed)
+def add_keys(store: PostgresStore) -> None:
+    """One per role, and the portal's."""
     with store.transaction() as tx:
         for role in sorted(ROLES):
             tx.add_key(name=role, role=role, kind="api", sha256=_sha256(key_of(role)))
         tx.add_key(name="portal", role="service", kind="portal", sha256=_sha256(key_of("portal")))
+
+
+@contextmanager
+def running(store: PostgresStore, **changed: Any) -> Iterator[Gateway]:
+    """`changed` replaces parts: settings, language, embedder, others, clock."""
+    parts: Parts = replace(standalone_parts(store), **changed)
+    add_keys(store)
     app = create_app(parts)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", ws="none", access_log=False)
     server = uvicorn.Server(config)
@@ -89,5 +94,5 @@ def problem(answer: httpx.Response, status: int) -> Mapping[str, Any]:
     assert answer.headers["content-type"].startswith("application/problem+json")
     document: Mapping[str, Any] = answer.json()
     assert document["status"] == status and document["title"] and document["detail"] and document["request_id"]
-    assert document["request_id"] == answer.headers["x-request-id"]
+    assert document["request_id"] == answer.headers["request-id"]
     return document

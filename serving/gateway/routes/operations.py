@@ -87,7 +87,9 @@ async def show_version() -> JSONResponse:
 async def metrics(request: Request) -> Response:
     """Prometheus text: this process's requests, and the desk's queue and states where the database answers."""
     shop = shop_of(request)
-    return PlainTextResponse(shop.metrics.text([*_own(shop), *await _desk_gauges(shop)]), media_type=CONTENT_TYPE)
+    return PlainTextResponse(
+        shop.metrics.text([*_own(shop), *await _part_gauges(shop), *await _desk_gauges(shop)]), media_type=CONTENT_TYPE
+    )
 
 
 def _own(shop: Shop) -> list[Gauge]:
@@ -97,6 +99,21 @@ def _own(shop: Shop) -> list[Gauge]:
             name="cloister_store_calls", help="Store calls under way or waiting for a thread.", samples=(({}, shop.desk.waiting),)
         ),
     ]
+
+
+MODEL_COUNTERS = ("in_flight", "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "refused_busy")
+
+
+async def _part_gauges(shop: Shop) -> list[Gauge]:
+    """Whether each part is well, and the counters of the language model's replica that answered."""
+    parts = await shop.health.parts()
+    up = tuple(({"part": name}, int(bool(part["ok"]))) for name, part in parts.items())
+    model = parts["language_model"]
+    counted = tuple(({"what": name}, float(model[name])) for name in MODEL_COUNTERS if isinstance(model.get(name), int | float))
+    gauges = [Gauge(name="cloister_part_up", help="Whether the part says that it is well.", samples=up)]
+    if counted:
+        gauges.append(Gauge(name="cloister_language_model", help="One replica's counters since its start.", samples=counted))
+    return gauges
 
 
 async def _desk_gauges(shop: Shop) -> list[Gauge]:
