@@ -10,7 +10,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
 FOLDER = Path(__file__).parent
-STATE_WORDS = {"active": "Active", "pending": "Pending", "escalated": "With a person", "resolved": "Resolved", "closed": "Closed"}
+STATE_WORDS = {"active": "Active", "pending": "Pending", "escalated": "Escalated", "resolved": "Resolved", "closed": "Closed"}
 OUTCOME_WORDS = {
     "resolved": "Resolved and verified",
     "linked": "Linked",

@@ -12,7 +12,7 @@ TABS: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
     "open": ("Open", OPEN_STATES),
     "active": ("Active", ("active",)),
     "pending": ("Pending", ("pending",)),
-    "escalated": ("With a person", ("escalated",)),
+    "escalated": ("Escalated", ("escalated",)),
     "resolved": ("Resolved", ("resolved", "closed")),
     "all": ("All", None),
 }
