@@ -4,7 +4,7 @@ Implementations: models in `serving` (and small stand-ins in `orchestrator/stand
 `orchestrator/connectors`, the store in `orchestrator/storage`. `orchestrator/bootstrap.py` joins them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -196,8 +196,13 @@ class Transaction(Protocol):
         """Serializes linking across workers until the end of this transaction."""
         ...
 
-    def similar(self, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int) -> dict[str, list[Similar]]:
-        """For each (already embedded) ticket: earlier tickets (by created_at, number) within the window, best cosine first. Exact."""
+    def similar(
+        self, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int, own_only: Collection[str] = ()
+    ) -> dict[str, list[Similar]]:
+        """For each (already embedded) ticket: earlier tickets (by created_at, number) within the window, best cosine first.
+
+        Exact. For those in `own_only`, earlier tickets of the same requester alone.
+        """
         ...
 
     def first_of_causes(self, causes: Sequence[str], *, since: datetime) -> dict[str, Similar]:

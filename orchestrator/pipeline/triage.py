@@ -16,7 +16,7 @@ from orchestrator.ports import Clock, Embedder, Similar, Store, Transaction
 from orchestrator.triage.cause import cause_of, explain_by_alerts, link_by_cause, shared_cause
 from orchestrator.triage.entities import find_entities
 from orchestrator.triage.explain import explain
-from orchestrator.triage.link import Subject, link
+from orchestrator.triage.link import Subject, is_personal, link
 from orchestrator.triage.prioritize import prioritize
 from orchestrator.triage.route import route
 from orchestrator.triage.signals import read_signals
@@ -113,6 +113,7 @@ class Triager:
             window_s=self.link_window.total_seconds(),
             at_least=CANDIDATE_COSINE,
             limit=CANDIDATES,
+            own_only={one.ticket.id for one in seen if is_personal(one.subject)},
         )
         causes = sorted({cause_of(alert) for one in seen for alert in one.alerts})
         first = tx.first_of_causes(causes, since=now - self.link_window) if causes else {}

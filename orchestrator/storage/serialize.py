@@ -147,9 +147,11 @@ def _plain(value: Any) -> Any:
     return dump(value)
 
 
-@cache
-def _names_of(kind: Any) -> tuple[str, ...]:
+def _make_names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+
+
+_names_of: Callable[[Any], tuple[str, ...]] = cache(_make_names)
 
 
 _DIRECT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)

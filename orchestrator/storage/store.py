@@ -4,6 +4,7 @@ Knows psycopg and its errors; the SQL lies in the modules beside it.
 """
 
 import random
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ class PostgresStore:
             connection_class=psycopg.Connection,
             kwargs={"row_factory": dict_row, "options": OPTIONS, "connect_timeout": 10},
             configure=_configure,
-            check=ConnectionPool.check_connection,
+            check=_check,
             min_size=1,
             max_size=max_connections,
             timeout=30.0,
@@ -204,6 +205,14 @@ def open_store(dsn: str, *, max_connections: int = 8, patience_s: float = 60.0) 
 def retrying(store: PostgresStore, work: Callable[[PostgresTransaction], Result]) -> Result:
     """The same as `store.run(work)`, for those who like it as a function."""
     return store.run(work)
+
+
+def _check(connection: psycopg.Connection) -> None:
+    """A server that went away has closed the socket, which then reads as ready; where it is silent, no round trip is needed."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        ConnectionPool.check_connection(connection)
 
 
 def _configure(connection: psycopg.Connection) -> None:

@@ -3,7 +3,7 @@
 Holds a connection and hands every question to the module that knows its tables.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -120,8 +120,20 @@ class PostgresTransaction:
     def linking_lock(self) -> None:
         triage.linking_lock(self._connection)
 
-    def similar(self, model: str, ids: Sequence[str], *, window_s: float, at_least: float, limit: int) -> dict[str, list[Similar]]:
-        return similar.similar(self._connection, self._windows, model, ids, window_s=window_s, at_least=at_least, limit=limit)
+    def similar(
+        self,
+        model: str,
+        ids: Sequence[str],
+        *,
+        window_s: float,
+        at_least: float,
+        limit: int,
+        own_only: Collection[str] = (),
+    ) -> dict[str, list[Similar]]:
+        connection, windows = self._connection, self._windows
+        return similar.similar(
+            connection, windows, model, ids, window_s=window_s, at_least=at_least, limit=limit, own_only=own_only
+        )
 
     def contacts(self, emails: Sequence[str], *, since: datetime) -> dict[str, list[dict[str, Any]]]:
         return tickets.contacts(self._connection, emails, since=since)

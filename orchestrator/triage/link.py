@@ -394,7 +394,7 @@ def link(subject: Subject, candidates: Sequence[Similar], directory: Directory, 
     for other, words in zip(candidates, overlaps, strict=True):
         if _is_duplicate(subject, other, words):
             return _duplicate(subject, other, words)
-    if personal_only:
+    if personal_only or is_personal(subject):
         return None
     return _incident(subject, candidates, overlaps, directory)
 
@@ -423,6 +423,11 @@ def _incident(subject: Subject, candidates: Sequence[Similar], overlaps: Sequenc
         score=round(_logistic(best.logit), 4),
         evidence=best.evidence,
     )
+
+
+def is_personal(subject: Subject) -> bool:
+    """Nothing but an earlier ticket of the same requester can be the same matter."""
+    return bool(subject.requester_email) and subject.category not in INCIDENT_CATEGORIES
 
 
 def _can_share(subject: Subject, other: Similar) -> bool:
