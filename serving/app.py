@@ -20,7 +20,7 @@ from serving.engine import EngineConfig
 from serving.gateway.deployment import Gateway
 from serving.language_model import LanguageModel
 from serving.orchestrator import Orchestrator
-from serving.platform import PHONE_HOME_OFF, capability, switch_off_phone_home
+from serving.platform import ONE_MACHINE, PHONE_HOME_OFF, capability, switch_off_phone_home
 from serving.settings import Settings
 
 APPLICATION = "cloister"
@@ -94,7 +94,10 @@ def start_ray(settings: Settings) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
         object_store_memory=256 * 2**20,
-        runtime_env={"env_vars": dict(PHONE_HOME_OFF)},
+        runtime_env={
+            "env_vars": {**PHONE_HOME_OFF, **ONE_MACHINE},
+            "worker_process_setup_hook": "serving.platform.keep_to_loopback",
+        },
         _node_ip_address="127.0.0.1",
     )
     serve.start(

@@ -25,6 +25,25 @@ PHONE_HOME_OFF: Mapping[str, str] = MappingProxyType(
 """Every switch that keeps a library from reporting or fetching. Set in every process of ours, checked at start."""
 
 
+ONE_MACHINE: Mapping[str, str] = MappingProxyType({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"})
+"""Ray on this machine alone: its own switch for desktops makes it use the loopback address instead of probing for the outward one."""
+
+
+def keep_to_loopback() -> None:
+    """In every Ray worker of a local stack: a Serve replica's own gRPC server listens on the loopback address, not on all."""
+    from ray.serve._private import replica
+
+    listen = replica.add_port_to_grpc_server
+    if getattr(listen, "of_cloister", False):
+        return
+
+    def listen_here(server: object, address: str) -> int:
+        return listen(server, address.replace("[::]", "127.0.0.1"))
+
+    listen_here.of_cloister = True  # type: ignore[attr-defined]
+    replica.add_port_to_grpc_server = listen_here
+
+
 def switch_off_phone_home(environ: MutableMapping[str, str] | None = None) -> None:
     """Set every switch, over whatever was there: an operator cannot turn reporting on by accident."""
     (os.environ if environ is None else environ).update(PHONE_HOME_OFF)

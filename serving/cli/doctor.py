@@ -1,4 +1,4 @@
-"""`cloister doctor`: is this machine fit, is everything where it must be, does anything phone home. Every failed check prints its fix."""
+"""`cloister doctor`: is this machine fit, is everything where it must be, does anything phone home. Each failed check has its fix."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -129,7 +130,7 @@ def _listeners() -> Finding:
             f"{c.laddr.ip}:{c.laddr.port} ({process.name()})"
             for process in family
             for c in process.net_connections(kind="inet")
-            if c.status == psutil.CONN_LISTEN and c.laddr.ip not in {"127.0.0.1", "::1"}
+            if c.status == psutil.CONN_LISTEN and not ip_address(c.laddr.ip.removeprefix("::ffff:")).is_loopback
         }
     )
     says = f"beyond loopback: {', '.join(open_ports)}" if open_ports else "loopback only"

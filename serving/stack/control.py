@@ -15,7 +15,7 @@ import psutil
 
 from orchestrator.domain.errors import ModelUnavailable
 from orchestrator.storage.embedded import Server
-from serving.platform import PHONE_HOME_OFF
+from serving.platform import ONE_MACHINE, PHONE_HOME_OFF
 from serving.stack import state
 
 START_TIMEOUT_S = 420.0
@@ -52,7 +52,12 @@ def _spawn(home: Path, overrides: Mapping[str, Any], world: Path | None) -> subp
     log_file(home).parent.mkdir(parents=True, exist_ok=True)
     with log_file(home).open("ab") as log:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **PHONE_HOME_OFF}, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **PHONE_HOME_OFF, **ONE_MACHINE},
+            start_new_session=True,
         )
 
 
