@@ -175,13 +175,11 @@ _WORD = re.compile(r"[^\W_]{2,}")
 _TOKEN = re.compile(r"\w+(?:[._/:-]\w+)*")
 _FORM = re.compile(r"(?:^[^\n:]{2,40}:[^\n]*\n+){3}|_{4,}", re.M)  # lines that begin with a label, or blanks to fill in
 _CLOCK = re.compile(r"\d{1,4}([:./-]\d{1,4}){1,3}([t_]?\d{1,2}(:\d{2}){1,2}z?)?|\d{1,2}(am|pm|h|uhr)")
-_FILLERS = frozenset(
-    """the and for with from that this have has not but are was were our your you can cannot please since when after again still very
-    just all any some more than then there they them one two der die das den dem des ein eine einen und oder mit von vom auf aus bei
+_FILLER_WORDS = """the and for with from that this have has not but are was were our your you can cannot please since
+    when after again still very just all any some more than then there they them one two der die das den dem des ein eine einen und oder mit von vom auf aus bei
     seit nach noch schon nicht kein keine ist sind war bitte mein meine unser unsere les des une est sur pour avec pas dans mon ma mes
     nos notre depuis los las una por con para que del desde mis nuestro nuestra today heute hoy morning thanks danke merci gracias"""
-    .split()
-)  # fmt: skip
+_FILLERS = frozenset(_FILLER_WORDS.split())
 
 
 @lru_cache(maxsize=8192)
@@ -225,7 +223,7 @@ def other_filling(left: str, right: str) -> tuple[str, str] | None:
     for tag, i, j, k, m in matcher.get_opcodes():
         if tag == "replace" and j - i <= 4 and m - k <= 4:
             mine, theirs = _filling(a[i:j]), _filling(b[k:m])
-            if mine and theirs and not set(mine) & set(theirs) and (_numbered(mine, theirs) or form and not _alike(mine, theirs)):
+            if mine and theirs and not set(mine) & set(theirs) and (_numbered(mine, theirs) or (form and not _alike(mine, theirs))):
                 return " ".join(mine), " ".join(theirs)
     return None
 

@@ -9,32 +9,42 @@ from collections.abc import Sequence
 
 from orchestrator.domain.triage import Sentiment, Signals
 
-LEGAL = r"""\b(?:lawyers?|attorneys?|solicitors?|legal action|sue you|suing|lawsuit|court|ombudsman|regulator|consumer protection|data protection authority
-|small claims|anwalt|anwältin|rechtsanwalt|rechtsanwältin|klage|verklage\w*|gericht|rechtliche\w* schritte|verbraucherschutz|verbraucherzentrale|avocate?|tribunal|poursuites?|porter plainte
-|mise en demeure|abogad[oa]s?|demandar\w*|demanda judicial|tribunales|juzgado|denuncia\w*)\b"""
-DISTRESS = r"""\b(?:suicid\w*|kill myself|end my life|self[- ]harm|hurt myself|can'?t go on|panic attack|having a breakdown|i am scared|i'?m scared|i'?m desperate|threatened me|stalk(?:er|ing)
-|patient (?:is )?(?:at risk|in danger)|life[- ]threatening|selbstmord|umbringen|verzweifelt|lebensgefahr|angst um mein leben|suicide|désespéré\w*|en danger de mort|desesperad[oa]|suicidar\w*)\b"""
-LOSS = r"""(?:los(?:ing|e|t) (?:money|customers|revenue|sales|thousands|business)|money every (?:minute|hour)|costs? us \W?\d|cannot (?:sell|take payments?|ship)|can'?t (?:sell|take payments?|ship)
-|production (?:is )?(?:stopped|standing still|down|halted)|line (?:is )?(?:stopped|standing)|verlieren (?:wir )?(?:\w+ ){0,3}(?:geld|umsatz|kunden)|umsatzausfall|produktion steht|kostet uns
-|bandstillstand|perdons (?:de l'argent|des clients|du chiffre)|production (?:est )?(?:arrêtée|à l'arrêt)|perdiendo (?:dinero|clientes|ventas)|producción (?:está )?parada)"""
-REPEAT = r"""(?:(?:third|3rd|fourth|4th|fifth|5th|second|2nd) (?:time|ticket|mail|email|e-mail|message|contact|call|request)|three times|(?:i|we) (?:already|have already) (?:wrote|written|called|contacted|reported)
-|(?:still|again) no (?:answer|reply|response)|nobody (?:answers|replies|responds)|as i wrote|how many (?:more )?times|zum (?:dritten|vierten|zweiten) mal|schon (?:drei|zwei|mehr)mal|immer noch keine antwort
-|bereits (?:mehrfach|mehrmals|zweimal|dreimal)|(?:troisième|deuxième|quatrième|3e|2e) (?:fois|message|demande|mail|relance)|toujours (?:pas de|aucune) réponse|tercera vez|segunda vez|tercer (?:correo|mensaje)|sin respuesta)"""
-FURIOUS = r"""\b(?:furious|outrage\w*|unacceptable|ridiculous|disgrace\w*|incompeten\w*|useless|pathetic|worst (?:support|service|company)|fed up|sick of|joke of|scandal\w*|disgust\w*|wtf|bullshit|damn
-|unverschämt\w*|unfassbar|frechheit|katastrophe|unmöglich|inakzeptabel|saftladen|sauerei|stinksauer|wütend|schnauze voll|inacceptable|honteux|scandaleux|furieux|furieuse|ras[- ]le[- ]bol|incompétents?
-|inaceptable|vergüenza|indignante|harto|harta|furios[oa])\b"""
-NEGATIVE = r"""\b(?:annoy\w*|frustrat\w*|disappoint\w*|unhappy|upset|angry|terrible|awful|horrible|unfortunately|bad experience|waste of|not happy|complain\w*|ärgerlich|enttäusch\w*|leider|unzufrieden|nervt|genervt|verärgert
-|sauer|déçu\w*|mécontent\w*|agaçant|énervé\w*|malheureusement|decepcionad[oa]|molest[oa]|enfadad[oa]|lamentable\w*|por desgracia)\b"""
-POSITIVE = r"\b(?:thank you so much|great (?:work|service|support)|love (?:it|the|your)|appreciate|awesome|wonderful|well done|super service|toller service|vielen herzlichen dank|excellent|génial|genial|encantad[oa])\b"
-NOW = r"""\b(?:urgent\w*|asap|immediately|right now|right away|emergency|critical\w*|at once|every minute|deadline|within the hour|p1|sev ?1|dringend\w*|sofort\w*|eilt|umgehend|notfall|kritisch\w*|unverzüglich
-|immédiatement|tout de suite|au plus vite|dès que possible|critique|urgente\w*|inmediatamente|cuanto antes|ya mismo|crítico)\b"""
-SOON = r"""\b(?:today|this morning|this afternoon|tonight|tomorrow|in (?:an|one|two|three|1|2|3) (?:hours?|days?)|before (?:noon|lunch|the meeting)|blocked|cannot work|can'?t work|unable to work|presentation|client meeting
-|renews? (?:on|in)|expires (?:today|tomorrow|soon)|heute|morgen|kann nicht arbeiten|nicht arbeiten|blockiert|in (?:einer|zwei|drei) (?:stunden?|tagen?)|termin|aujourd'hui|demain|ce matin|cet après-midi|bloquée?s?
-|(?:peux|peut) (?:pas|plus) travailler|hoy|mañana|no puedo trabajar|bloquead[oa]s?)\b"""
-WHENEVER = r"\b(?:no rush|no hurry|not urgent|whenever|when you have time|when you get a chance|low priority|keine eile|eilt nicht|nicht dringend|bei gelegenheit|pas urgent|rien ne presse|quand vous pouvez|sin prisa|no es urgente|cuando puedan)\b"
-SMUGGLED = r"""(?:ignore (?:all |any |the |your )*(?:previous|prior|above|earlier) (?:instructions|rules|prompts)|disregard (?:all|any|the|your)|system prompt|you are now|new instructions?:|developer mode|jailbreak|\bdo anything now\b
-|<\|?(?:system|im_start|assistant)\|?>|\[(?:system|inst)\]|###\s*(?:system|instruction)|as an? (?:ai|admin|administrator),? you|override (?:the )?(?:policy|policies|rules|safety)|without (?:any )?(?:approval|verification)[,.]? (?:and )?(?:approve|execute|issue|refund|grant)
-|note to (?:the )?(?:ai|bot|assistant|model)|mark (?:this|the) ticket (?:as )?(?:resolved|approved)|ignorier\w* (?:alle|sämtliche|die) (?:bisherigen|vorherigen|obigen)? ?(?:anweisungen|regeln)|ignore[rz] (?:toutes )?les (?:instructions|consignes)|ignora (?:todas )?las instrucciones)"""
+LEGAL = r"""(?:\b(?:legal (?:action|steps|proceedings|consequences)|su(?:e|ing) (?:you|your)|(?:will|going to|have to|shall) sue|law ?suit|small claims|ombuds(?:man|person|woman)|consumer protection|data protection (?:authority|commissioner|agency)
+|(?:take|taking|see|meet) (?:you|this|it|the matter|your company) (?:to|in|before) (?:a |the )?court|court (?:order|action|case|proceedings)|(?:to|before|notify|tell|inform|involve) the regulator|trading standards|(?:our|my) legal (?:department|team|counsel) (?:will|is|has|gets?)
+|my (?:lawyer|attorney|solicitor)s?|(?:our|an?|the) (?:lawyer|attorney|solicitor)s? (?:will|is going|are going|has been|have been|gets?|is involved|is drafting)|(?:contact|consult|involv|instruct|engag|hir|hear from|speak (?:to|with)|talk(?:ing)? to|hand(?:ing)? (?:this|it) (?:over )?to|pass(?:ing)? (?:this|it) (?:on )?to|through)\w* (?:my|our|an?|the) (?:lawyer|attorney|solicitor)s?
+|(?:mein|meinem|meinen|unser|unserem|unseren|einen?|einem|den|dem) (?:rechts)?anw(?:alt|ältin|älte|älten)\b|anwalt (?:einschalten|eingeschaltet)|rechtsabteilung (?:wird|ein\w+)|(?:mit )?klage (?:drohen|einreichen|erheben)|verklage\w*|verklagen|vor gericht|gerichtlich\w*|rechtlich\w* (?:schritte|konsequenzen|mittel)|juristisch\w* (?:schritte|vorgehen)|verbraucher(?:schutz|zentrale)|datenschutzbehörde|strafanzeige|mahnbescheid
+|(?:mon|notre|un|une|l['’])\s?avocate?|porter plainte|(?:devant|saisir\w*|saisis) (?:le |la )?(?:tribunal|justice)|poursuites? (?:judiciaires?|en justice)|poursuivre en justice|mise en demeure|action en justice|médiateur
+|(?:mi|nuestro|un|una) abogad[oa]s?|demandar(?:les|los|é)|demanda judicial|(?:ante|a) los? (?:tribunal(?:es)?|juzgados?)|acciones legales|poner una denuncia|denunciar(?:é|les|los))\b)"""
+DISTRESS = r"""\b(?:suicid\w*|kill(?:ing)? myself|end(?:ing)? my life|self[- ]harm\w*|(?:hurt|harm|hurting|harming) myself|don['’]?t want to live|can['’]?t go on (?:living|any ?more|any longer|like this anymore)|panic attack|having a breakdown|scared for my (?:life|safety)|fear for my (?:life|safety)
+|(?:i am|i['’]m) desperate(?! (?:for|to))|threaten(?:ed|ing|s) (?:me|to kill|my (?:life|family))|(?:being |am )stalk(?:ed|ing)|stalker|patients? (?:is |are )?(?:at risk|in danger)|life[- ]threatening|selbstmord\w*|umbringen|(?:ich bin|bin) (?:(?:völlig|total|so|ganz) )?verzweifelt|lebensgefahr|angst um mein leben
+|nicht mehr leben|suicid(?:e|er|aire)|désespérée?|en danger de mort|peur pour ma vie|(?:estoy|muy) desesperad[oa]|suicid\w*|miedo por mi vida)\b"""
+LOSS = r"""(?:\b(?:los(?:ing|es?) (?:us |me )?(?:\w+ )?(?:money|customers|revenue|sales|thousands|business|orders|turnover)|(?:we|i|we['’]ve|i['’]ve|have) (?:already )?lost (?:\w+ )?(?:customers|revenue|sales|thousands|business|orders|turnover)|money every (?:minute|hour)|cost(?:s|ing) us \W?(?:\d|thousands|a fortune|money)
+|(?:cannot|can['’]?t|can not|unable to) (?:sell|take (?:any )?(?:payments?|orders?|money)|ship (?:anything|orders?|goods))|production (?:is |has )?(?:stopped|standing still|down|halted)|(?:the|our) (?:production |assembly )?line (?:is |has )?(?:stopped|standing)
+|(?:wir |ich )?verlier(?:en|e) (?:wir )?(?:\w+ ){0,3}(?:geld|umsatz|kunden|aufträge)|(?:geld|umsatz|kunden) verlier(?:en|e)|umsatzausfall|(?:die )?produktion steht|kostet uns|bandstillstand|können nichts? (?:mehr )?(?:verkaufen|kassieren|abrechnen)
+|(?:nous |on )?perd(?:ons|s|ent)? (?:de l['’]argent|des clients|du chiffre|des ventes)|production (?:est )?(?:arrêtée|à l['’]arrêt)|nous coûte|(?:ne )?(?:pouvons|peut|peux) (?:plus|pas) (?:vendre|encaisser)|perdiendo (?:dinero|clientes|ventas)|perdemos (?:dinero|clientes|ventas)|producción (?:está )?parada|nos cuesta|no podemos (?:vender|cobrar)))"""
+REPEAT = r"""(?:\b(?:for|now|already|is|it['’]s|that['’]s|this|the|my|our|a) (?:the |my |our )?(?:second|2nd|third|3rd|fourth|4th|fifth|5th) (?:ticket|mail|email|e-mail|message|contact|call|reminder|complaint)\b|(?:second|2nd|third|3rd|fourth|4th|fifth|5th) time (?:i|we|this|that|asking|writing|contacting|reporting|calling|now|in)\b|for the (?:second|third|fourth|fifth|2nd|3rd|4th|5th) time\b
+|\bthird time\b|\b(?:asked|wrote|written|called|reported|contacted you|told you) (?:\w+ ){0,2}(?:three|several|many|two|four) times\b|\b(?:three|four|five) times (?:i|we) (?:have )?(?:asked|wrote|written|called|reported|contacted)\b|\b(?:i|we)(?:['’]ve)? (?:have )?already (?:wrote|written|called|contacted|reported|asked|told)\b|\b(?:still|again) no (?:answer|reply|response)\b
+|\b(?:nobody|no one|no-one) (?:ever )?(?:answers?|answered|replies|replied|responds?|responded|calls back|called back|got back)\b|\bas i wrote\b|\bhow many (?:more )?times\b|\bzum (?:zweiten|dritten|vierten|fünften|x-ten) mal\b|\bschon (?:zwei|drei|vier|mehr|zig)mal\b|\bimmer noch keine (?:antwort|rückmeldung|reaktion)\b
+|\bbereits (?:mehrfach|mehrmals|zweimal|dreimal)\b|\b(?:deuxième|troisième|quatrième|2e|3e|4e) (?:fois|message|demande|mail|courriel|relance|ticket)\b|\btoujours (?:pas de|aucune) (?:réponse|nouvelles?)\b|\b(?:segunda|tercera|cuarta) vez\b|\b(?:segundo|tercer|cuarto) (?:correo|mensaje|ticket)\b|\b(?:sigo )?sin (?:recibir )?respuesta\b)"""
+FURIOUS = r"""\b(?:furious|outrageous|outraged|(?:completely |totally |absolutely |simply )?unacceptable|ridiculous|disgrace\w*|incompeten\w*|(?:you(?:r \w+)?(?: are| is)?|support is|service is|completely|utterly|absolutely) useless|pathetic|worst (?:support|service|company|experience)|fed up|sick of|(?:is this|what|a|some) joke|laughing stock|scandalous|a scandal|disgust\w*|wtf|bullshit|damn(?:ed)?|is rubbish|garbage company
+|unverschämt\w*|unfassbar|frechheit|eine katastrophe|unmöglich(?:er|es) (?:service|support|verhalten|zustand)|einfach unmöglich|inakzeptabel|saftladen|sauerei|stinksauer|wütend|schnauze voll|reicht(?: es)? (?:mir|jetzt)|inacceptable|inadmissible|honteu(?:x|se)|scandaleu(?:x|se)|furieu(?:x|se)|ras[- ]le[- ]bol|incompétents?|vous (?:vous )?(?:moquez|foutez)
+|inaceptable|una? vergüenza|indignante|estoy (?:harto|harta)|harto de|harta de|furios[oa]|incompetentes?|tomadura de pelo)\b"""
+NEGATIVE = r"""\b(?:annoy\w*|frustrat\w*|disappoint\w*|unhappy|upset|angry|terrible|awful|horrible|(?:very|really|so) bad|bad experience|waste of|not happy|not (?:impressed|amused|good enough)|(?:i|we|to|must|formally) complain|complain(?:ing)? about (?:you|the (?:service|support))|formal complaint|ärgerlich\w*|enttäusch\w*|unzufrieden|nervt|nervig|genervt|verärgert
+|(?:bin|sehr|echt|ziemlich|langsam) sauer|beschwere mich|beschwerde einlegen|déçue?s?|mécontent\w*|agaçant\w*|agacée?|énervé\w*|pénible|lamentable\w*|decepcionad[oa]|decepcionante|molest[oa]s? (?:con|por)|enfadad[oa]|muy mal servicio)\b"""
+POSITIVE = r"\b(?:thank you so much|great (?:work|service|support|job)|love (?:it|the (?:new|product|app|service)|your)|(?:really |much )?appreciated?|awesome|wonderful|well done|keep up the good|super service|toller service|großes lob|vielen herzlichen dank|excellent (?:work|service|support)|génial|bravo|genial|encantad[oa] con|excelente (?:servicio|trabajo))\b"
+NOW = r"""(?:\b(?:urgent(?:ly)?|urgency|asap|a\.s\.a\.p|as soon as (?:possible|you can)|right (?:now|away)|(?:an|this is|is an|it['’]s an) emergency|emergency!|(?:is|are|it['’]s|very|really|super|extremely|most|business|mission|time)[- ]critical(?:ly)?|critical (?:for|to) (?:us|me|our|the business)
+|immediate(?:ly)?|hard deadline|deadline (?:is |ends )?(?:today|tonight|tomorrow|in|at|by)|(?:before|meet|miss) (?:the|our|my|a) deadline|within the (?:next )?hour|(?:prio(?:rity)? ?1|p1|sev ?1)(?! \w*(?:client|player))|dring(?:end|lich)\w*|dringlichkeit|sofort(?:ige|iger|igen)?|eilt|umgehend\w*|(?:ein|absoluter) notfall|(?:sehr|ist|äußerst|hoch|zeit|geschäfts)[- ]?kritisch|unverzüglich|so schnell wie möglich|schnellstmöglich|brandeilig
+|immédiatement|immédiate?s?|tout de suite|au plus (?:vite|tôt)|dès que possible|(?:c['’]est|est|très|situation) critique|urgence|urgentes?|urgencia|urgentemente|inmediat(?:o|a|amente)|cuanto antes|lo antes posible|ya mismo|(?:es|muy) crítico)\b)"""
+SOON = r"""\b(?:today|this (?:morning|afternoon|evening)|tonight|tomorrow|in (?:an|one|two|three|1|2|3) (?:hours?|days?)|before (?:noon|lunch|the meeting|\d)|(?:am|are|is|we['’]re|i['’]m|me|us|completely|totally) blocked|(?:cannot|can['’]?t|unable to|not able to) work|(?:my|a|the|client|customer|board) (?:presentation|meeting) (?:is |starts? |at |in |today|tomorrow|on )|client meeting
+|renews? (?:on|in)|expires (?:today|tomorrow|soon)|heute|(?<!guten\s)(?<!schönen\s)morgen|kann (?:\w+ )?nicht arbeiten|nicht arbeiten|(?:bin|sind|ist|komplett) blockiert|in (?:einer|zwei|drei) (?:stunden?|tagen?)|vor dem termin|aujourd['’]hui|demain|ce (?:matin|soir)|cet après-midi|(?:suis|sommes|est) bloquée?s?
+|(?:peux|peut|pouvons) (?:pas|plus) travailler|hoy|(?<!la\s)mañana|esta (?:tarde|noche|mañana)|no (?:puedo|podemos) trabajar|(?:estoy|estamos) bloquead[oa]s?)\b"""
+WHENEVER = r"""\b(?:no rush|no hurry|not (?:very |so |that |really )?urgent|isn['’]?t urgent|non[- ]urgent|(?:no|not an?) emergency|not critical|whenever (?:you (?:can|have|get|like|find)|it suits|suits|convenient|it is convenient|possible)|when(?:ever)? you (?:have time|get a chance|get a moment|find time)|low priority|keine eile|eilt nicht|nicht (?:so |sehr |besonders )?(?:dringend|eilig)|bei gelegenheit
+|hat zeit|wenn sie zeit haben|pas (?:très |vraiment )?urgent|rien ne presse|quand vous (?:pouvez|pourrez|aurez)|sin prisa|no (?:es|corre) (?:muy )?(?:urgente|prisa)|cuando (?:puedan|pueda|tengan tiempo))\b"""
+SMUGGLED = r"""(?:\bignore (?:all |any |the |your |of |these |my )*(?:previous|prior|above|earlier|preceding|other) (?:instructions?|rules|prompts?|guidelines|policies)|\bignore (?:all |your )+(?:instructions?|rules|prompts?|guidelines|policies)|\bdisregard (?:all |any |your |the |previous |prior |above |earlier )+(?:instructions?|rules|prompts?|guidelines|policies|safety)|\b(?:forget|override|bypass) (?:all |any |your |the |previous |prior )+(?:instructions?|rules|prompts?|guidelines|policies|policy|safety)
+|(?:reveal|print|show|repeat|output|leak|your) (?:me )?(?:the |your )?system prompt|\bsystem prompt:|\byou are now (?:\w+,? (?:an? |the )|an? |my |acting |in \w+ mode)|\bnew (?:system )?instructions?:|developer mode|\bjailbreak(?:ed)?\b(?! detect)|\bdo anything now\b|<\|?(?:system|im_start|im_end|assistant)\|?>|\[/?(?:system|inst)\]|###\s*(?:system|instruction)
+|\bas an? (?:ai|language model|assistant|bot),? (?:you|model)|without (?:any )?(?:approval|verification)[,.]? (?:and )?(?:approve|execute|issue|refund|grant)|\b(?:note|message|instruction) (?:to|for) (?:the )?(?:ai|bot|assistant|model|agent)\b|mark (?:this|the) (?:ticket|request|refund) (?:as )?(?:approved|verified|authori[sz]ed)
+|ignorier\w* (?:sie )?(?:alle|sämtliche|die|ihre|deine)\w* ?(?:bisherigen|vorherigen|obigen|vorigen)? ?(?:anweisungen|regeln|vorgaben)|(?:du bist|sie sind) (?:jetzt|nun) (?:ein|eine) |neue anweisung(?:en)?:|ignore[rz]? (?:toutes? )?(?:les|vos|tes) (?:instructions|consignes|règles)|tu es (?:désormais|maintenant) (?:un|une) |ignor[ae] (?:todas )?(?:las|tus|sus) (?:instrucciones|reglas)|ahora eres (?:un|una) )"""
+AT_ONCE = r"""(?:crash\w*|clos\w+|quits?|exits?|fails?|dies|died|disconnects?\w*|log(?:s|ged)? (?:me |us )?(?:out|off)|drops?|disappear\w*|freez\w+|shut\w*|restarts?|stops?|goes|bounce\w*|kick\w*|stürzt|schließt|geht|bricht|beendet|verschwindet|fliegt|trennt|ferme|plante|déconnecte|coupe|disparaît|quitte|cierra|apaga|desconecta|bloquea|sale)(?:\s+\S+){0,3}\s+$"""
 ASKS_HOW = r"""(?:\bhow (?:do|can|could|would|should|to|does|is|are)\b|\b(?:is|would) (?:it|there)(?: be)? (?:possible|a way|any way)\b|\bcan (?:i|we|one|you (?:tell|show|explain))\b|\bwhat(?:'s| is) the (?:way|procedure|best way|right way|process)\b
 |\bwhere (?:do|can|is|are|would)\b|\b(?:instructions?|guide|steps|documentation|manual) (?:for|on|to|about)\b|\bdo you support\b|\bwie (?:kann|können|richte|stelle|bekomme|mache|geht|funktioniert|lässt|füge|lege|ändere|exportiere|verbinde|aktiviere|schalte|teile|man|ich|wir)\b
 |\bwo (?:kann|finde|finden|stelle|sehe|stellt)\b|\bgibt es (?:eine (?:möglichkeit|anleitung)|einen weg)\b|\bist es möglich\b|\banleitung\b|\bcomment (?:faire|puis|peut|peux|on|je|nous|configurer|activer|ajouter|inviter|exporter|changer|créer|installer|partager|obtenir)\b
@@ -44,8 +54,7 @@ TROUBLE = r"""(?:\b(?:forgot\w*|forgotten|lost|stolen|broke\w*|fail(?:s|ed|ing|u
 |\b(?:vergessen|verloren|gestohlen|kaputt|fehler\w*|abgest\w+|abgelehnt|abgelaufen|gesperrt|blockiert|falsch|ung[uü]ltig|fehlt|st[oö]rung|ausfall|h[aä]ngt|doppelt|erstattung|k[uü]ndig\w*|funktioniert nicht|geht nicht|klappt nicht|nicht mehr|komme nicht|kann nicht|neues handy|zur[uü]cksetzen)\b
 |\b(?:oubli\w*|perdu\w*|vol[eé]\w*|cass[eé]\w*|erreurs?|plant\w*|refus\w*|expir[eé]\w*|bloqu[eé]\w*|incorrect\w*|invalide|manqu\w*|panne|rembours\w*|r[eé]sili\w*|annul\w*|ne (?:marche|fonctionne|s'ouvre|peux|peut)\w*|n'arrive|nouveau t[eé]l[eé]phone|r[eé]initialis\w*)\b
 |\b(?:olvid\w*|perd[ií]\w*|robad\w*|rot[oa]|errores?|rechaz\w*|caducad\w*|bloquead\w*|incorrect\w*|falla\w*|reembols\w*|cancel\w*|no (?:funciona|puedo|abre|carga|llega)|m[oó]vil nuevo|restablec\w*)\b)"""
-VAGUE_WORDS = frozenset(
-    """a again all already also am an and any anymore are asap at back be been broke broken but bug can cannot cant come crap dead dear did do does doesn't
+_VAGUE = """a again all already also am an and any anymore are asap at back be been broke broken but bug can cannot cant come crap dead dear did do does doesn't
     doesnt don't done down error errors everything fail failed fails failing fix for get getting give good hello help here hey hi how i i'm im in is isn't it its it's
     just keep keeps kind me more my need no not nothing now of off ok on one or out please pls plz problem problems really regards same since so some someone
     somehow something sometimes still stopped stuck support sure team thank thanks that the there they thing things this today trouble try u up urgent urgently us
@@ -57,18 +66,17 @@ VAGUE_WORDS = frozenset(
     aide aider aidez alors au aucun avec besoin bonjour bug bugue ça ca cassé cassée ce cela cest c'est de depuis encore est et faire fonctionne fois il j'ai je la le
     les ma mal marche me merci mon ne non nous panne pas peut plus pourquoi problème probleme quelque chose quelqu'un rien s'il svp si toujours tout un une urgent va vous vite y
     a algo alguien ayuda ayudar ayúdenme buenas buenos días con de el error es está esta esto favor funciona gracias hola hoy la lo mal me mi muy nada necesito no otra
-    pasa por problema puede puedo que qué rota roto se sigue sistema tengo todo un una urgente va vez ya y""".split()
-)
+    pasa por problema puede puedo que qué rota roto se sigue sistema tengo todo un una urgente va vez ya y"""
+VAGUE_WORDS = frozenset(_VAGUE.split())
 STOPWORDS = {
-    "en": "the is and to my not i you please have with for can we it of on this are when was your be cannot am our from in how do hi thanks need",
-    "de": "der die das ist und nicht ich mein meine bitte mit für kann wir es auf ein eine seit den dem zu haben habe sich bei noch wie im vom hallo mir mich",
-    "fr": "le la les est et ne pas je mon ma vous avec pour nous il sur un une depuis des du ce que qui bonjour mes plus merci votre j'ai dans au",
-    "es": "el la los las es y no mi por favor con para que un una desde de del se me puedo hola gracias tengo está en al su nos lo",
+    "en": "the is and to my not i you please have with for can we it of on this are when was your be cannot am our from in how do hi thanks need reset install access unable issue request account",
+    "de": "der die das ist und nicht ich mein meine bitte mit für kann wir es auf ein eine seit den dem zu haben habe sich bei noch wie im vom hallo mir mich passwort kennwort anmeldung anmelden drucker rechnung bestellung konto hilfe zugriff rechner vergessen geht kaputt bildschirm netzwerk dringend guten von zur zum",
+    "fr": "le la les est et ne pas je mon ma vous avec pour nous il sur un une depuis des du ce que qui bonjour mes plus merci votre j'ai dans au mot passe oublié facture commande connexion imprimante compte problème besoin aide écran réseau ordinateur urgent",
+    "es": "el la los las es y no mi por favor con para que un una desde de del se me puedo hola gracias tengo está en al su nos lo contraseña factura pedido cuenta impresora acceso ayuda problema olvidado ordenador pantalla funciona",
     "pt": "o os as é e não meu minha por favor com para que um uma desde do da se me posso olá obrigado tenho está em ao",
     "it": "il lo gli è e non mio mia per favore con che un una dal della si mi posso ciao grazie ho sono nel al",
     "nl": "de het een is en niet ik mijn met voor kan we op sinds van dat die te hebben heb bij nog hoe hallo graag",
 }
-_FLAGS = re.I | re.X
 
 
 def _rule(pattern: str) -> re.Pattern[str]:
@@ -84,7 +92,11 @@ _RULES = {
     }.items()
 }  # fmt: skip
 _ASKS_HOW, _TROUBLE = _rule(ASKS_HOW), _rule(TROUBLE)
+_AT_ONCE = _rule(AT_ONCE)
+_AT_ONCE_WORDS = re.compile(r"immediate|right\s+(?:now|away)|sofort|immédiate|tout\s+de\s+suite|inmediat", re.I)
+_NO_PROSE = re.compile(r"\S+@\S+|https?://\S+|www\.\S+|\S*[\\/_]\S*|\w*\d\w*")  # addresses, paths, names of machines
 _STOP = {language: frozenset(words.split()) for language, words in STOPWORDS.items()}
+ANSWERED = frozenset({"en", "de", "fr", "es"})  # languages that replies are written in
 SCRIPTS = (("zh", r"[一-鿿]"), ("ja", r"[぀-ヿ]"), ("ko", r"[가-힣]"), ("ru", r"[а-яА-Я]"), ("el", r"[α-ωΑ-Ω]"), ("ar", r"[؀-ۿ]"))
 
 
@@ -93,17 +105,28 @@ def detect_language(text: str) -> str:
     for language, letters in SCRIPTS:
         if len(re.findall(letters, text)) > max(3, 0.2 * len(text.strip())):
             return language
-    words = re.findall(r"[\w']+", text.lower())
+    prose = _NO_PROSE.sub(" ", text.lower().replace("’", "'"))
+    words = re.findall(r"[^\W\d]+(?:'[^\W\d]+)?", prose)
     scores = {language: sum(word in stop for word in words) for language, stop in _STOP.items()}
-    scores["de"] += 2 * len(re.findall(r"[ßäöü]", text.lower()))
-    scores["fr"] += len(re.findall(r"[êèàçùœ]", text.lower()))
-    scores["es"] += 2 * len(re.findall(r"[ñ¿¡]", text.lower()))
-    best = max(scores, key=lambda language: (scores[language], language == "en"))
-    return best if scores[best] > scores["en"] else "en"
+    scores["de"] += 2 * len(re.findall(r"[ßäöü]", prose))
+    scores["fr"] += len(re.findall(r"[êèàçùœ]", prose)) + len(re.findall(r"\b(?:l|d|qu|n|s|j|c)'", prose))
+    scores["es"] += 2 * len(re.findall(r"[ñ¿¡]", prose))
+    best = max(scores, key=lambda language: (scores[language], language in ANSWERED, language == "en"))
+    needed = max(scores["en"] + (1 if best in ANSWERED else 2), min(2, len(words)))  # a stray word is no language
+    return best if scores[best] >= needed else "en"
 
 
 def _found(text: str, *names: str) -> dict[str, str]:
-    return {name: match.group(0).strip() for name in names if (match := _RULES[name].search(text))}
+    return {name: found for name in names if (found := _first(name, text))}
+
+
+def _first(name: str, text: str) -> str | None:
+    """The first words that raise this cue. What happens at once (“crashes immediately”) is not wanted at once."""
+    for match in _RULES[name].finditer(text):
+        happens = name == "now" and _AT_ONCE_WORDS.match(match.group(0)) and _AT_ONCE.search(text[: match.start()][-80:])
+        if not happens:
+            return match.group(0).strip()
+    return None
 
 
 def _shouting(text: str) -> bool:
@@ -121,10 +144,10 @@ def _sentiment(cues: dict[str, str], text: str) -> Sentiment:
 
 
 def _urgency(cues: dict[str, str]) -> int:
-    if "whenever" in cues and "loss" not in cues:
-        return 4
     if "loss" in cues or "distress" in cues:
         return 1
+    if "whenever" in cues:
+        return 4
     return 2 if "now" in cues else 3
 
 
