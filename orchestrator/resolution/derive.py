@@ -1,9 +1,7 @@
 """Functions by which a runbook derives facts from facts. Pure: they read what they are given and nothing else."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from orchestrator.domain.directory import Alert, Directory, Service, instant
@@ -38,7 +36,7 @@ def alerts_behind(values: Sequence[Any]) -> list[Mapping[str, Any]]:
         at_home = Entities(**{**_fields(named), "sites": (str(user["site"]).lower(),)})
     else:
         at_home = named
-    directory = _directory(json.dumps(services), json.dumps(alerts))
+    directory = _directory(services, alerts)
     at = instant(ticket.get("created_at")) or datetime.now(UTC)
     found = {
         alert.id: alert
@@ -49,13 +47,18 @@ def alerts_behind(values: Sequence[Any]) -> list[Mapping[str, Any]]:
     return [row for row in alerts if row["id"] in found or _same_version(row, named, reach)]
 
 
-@lru_cache(maxsize=16)
-def _directory(services: str, alerts: str) -> Directory:
-    """The same records are read by many tickets at once."""
-    return Directory(
-        services=tuple(map(Service.read, json.loads(services))),
-        alerts=tuple(Alert.read({**row, "state": "firing"}) for row in json.loads(alerts)),
-    )
+def _directory(services: list[Any], alerts: list[Any]) -> Directory:
+    """Made once of records that many tickets of a batch were told alike."""
+    kept = _KEPT.get("last")
+    if kept is None or kept[0] is not services or kept[1] is not alerts:
+        directory = Directory(
+            services=tuple(map(Service.read, services)), alerts=tuple(Alert.read({**row, "state": "firing"}) for row in alerts)
+        )
+        kept = _KEPT["last"] = (services, alerts, directory)
+    return kept[2]
+
+
+_KEPT: dict[str, tuple[list[Any], list[Any], Directory]] = {}
 
 
 def _same_version(alert: Mapping[str, Any], named: Entities, reach: set[str]) -> bool:
