@@ -118,7 +118,8 @@ def build(settings: Settings, *, dsn: str, systems: Mapping[str, str], secrets: 
     orchestrator = Orchestrator.options(num_replicas=settings.worker.replicas, ray_actor_options={"num_cpus": 0.5}).bind(
         settings, dsn, dict(systems), secrets["desk"], language, embedding
     )
-    return Gateway.options(ray_actor_options={"num_cpus": 0.5}).bind(
+    gateway: serve.Deployment = Gateway  # type: ignore[assignment]  # what the decorators make of the class
+    return gateway.options(ray_actor_options={"num_cpus": 0.5}).bind(
         settings, dsn, secrets["console"], language, embedding, orchestrator
     )
 

@@ -1,4 +1,4 @@
-"""The orchestrator as a Ray Serve deployment: the worker that claims micro-batches, and its housekeeping. Knows threads; decides nothing."""
+"""The orchestrator as a Ray Serve deployment: the worker that claims micro-batches. Knows threads; decides nothing."""
 
 import threading
 from collections.abc import Mapping

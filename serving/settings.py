@@ -38,7 +38,6 @@ class Models(Section):
     base: str | None = Field(None, description="folder of the base model; none: the bundled small one")
     adapters: dict[str, str] = Field(default_factory=dict, description="alias -> folder; none: the bundled adapter as `live`")
     head: str | None = Field(None, description="folder of the linear head; none: the bundled one")
-    embedder: str | None = Field(None, description="folder of the sentence-transformers model; none: the bundled one")
     kv_cache_gib: float = Field(0.5, gt=0)
     max_model_len_tokens: int = Field(2048, ge=256)
     max_loras: int = Field(4, ge=1, le=64)

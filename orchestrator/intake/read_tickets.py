@@ -52,7 +52,7 @@ def read_tickets(path: Path, mapping: Mapping[str, str] | None = None) -> list[T
     """All tickets of a .jsonl, .json, .csv file (also .gz). Raises BadInput with every complaint found."""
     if not path.exists():
         raise BadInput(f"There is no file {path}.")
-    raw = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -138,10 +138,9 @@ def _row(record: Mapping[str, Any], line: int, mapping: Mapping[str, str], path:
     if absent:
         complaints.append(f"{place}: no field {', '.join(map(repr, absent))}, which --map names.")
         return None
-    if not subject.strip() and not description.strip():
-        if not {mapping.get("subject", "subject"), mapping.get("description", "description")} & record.keys():
-            complaints.append(f"{place}: neither subject nor description; the fields are {', '.join(map(str, record))}.")
-            return None
+    if not {mapping.get("subject", "subject"), mapping.get("description", "description")} & record.keys():
+        complaints.append(f"{place}: neither subject nor description; the fields are {', '.join(map(str, record))}.")
+        return None
     used = {mapping.get(name, name) for name in FIELDS}
     return TicketRow(
         id=text("id") or str(line),

@@ -1,4 +1,4 @@
-"""Read knowledge documents: Markdown with front matter, cut into passages at their headings. Knows files; knows no database and no model."""
+"""Read knowledge documents: Markdown with front matter, cut into passages at headings. Knows files; no database, no model."""
 
 import hashlib
 import re

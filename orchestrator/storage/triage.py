@@ -58,8 +58,8 @@ LINKED_TO = """
     ORDER BY t.number
 """
 FIRST_OF_CAUSES = """
-    SELECT DISTINCT ON (cause) cause, t.number AS found, t.id, t.subject, t.description, t.requester_email, t.category, t.created_at, t.state,
-        g.body -> 'entities' AS entities, i.id AS incident_id
+    SELECT DISTINCT ON (cause) cause, t.number AS found, t.id, t.subject, t.description, t.requester_email, t.category,
+        t.created_at, t.state, g.body -> 'entities' AS entities, i.id AS incident_id
     FROM triage g JOIN ticket t ON t.number = g.ticket
     CROSS JOIN LATERAL jsonb_array_elements_text(g.body -> 'causes') AS cause
     LEFT JOIN incident_member m ON m.ticket = t.number AND m.left_at IS NULL LEFT JOIN incident i ON i.number = m.incident

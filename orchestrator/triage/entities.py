@@ -14,7 +14,8 @@ ORDER = re.compile(
 INVOICE = re.compile(r"\b(?:INV|INVOICE|RECHNUNG|FACTURE|FACTURA)\s*(?:NR|NO|NUMBER|NUMMER|NUM[EÉ]RO)?[\s.:#°º-]*(\d{4,9})\b", re.I)
 EMAIL = re.compile(r"\b[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\b")
 AMOUNT = re.compile(
-    r"(?:(?:€|\$|£|EUR|USD|GBP|CHF)\s?\d{1,3}(?:[., ]?\d{3})*(?:[.,]\d{2})?)|(?:\d{1,3}(?:[., ]?\d{3})*(?:[.,]\d{2})?\s?(?:€|\$|£|(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?)\b))",
+    r"(?:(?:€|\$|£|EUR|USD|GBP|CHF)\s?\d{1,3}(?:[., ]?\d{3})*(?:[.,]\d{2})?)|"
+    r"(?:\d{1,3}(?:[., ]?\d{3})*(?:[.,]\d{2})?\s?(?:€|\$|£|(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?)\b))",
     re.I,
 )
 VERSION = re.compile(

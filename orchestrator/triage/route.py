@@ -51,7 +51,8 @@ def _best(
         speaks = signals.language in colleague.languages
         open_now = colleague.open_tickets + load.get(colleague.email, 0)
         points = SKILL_POINTS * len(skills) + LANGUAGE_POINTS * speaks + LOAD_POINTS * open_now
-        said = f"skills {', '.join(sorted(skills)) or 'none listed'}; {'speaks ' + signals.language if speaks else 'other languages'}; {open_now} open"
+        language = f"speaks {signals.language}" if speaks else "other languages"
+        said = f"skills {', '.join(sorted(skills)) or 'none listed'}; {language}; {open_now} open"
         ranked.append((-points, colleague.email, colleague, said))
     if not ranked:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from serving.cli.http import Client, home_folder
@@ -37,7 +37,7 @@ class Steps:
             TimeElapsedColumn(),
             console=say,
         )
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, int] = {}
 
     def __enter__(self) -> "Steps":
@@ -54,8 +54,9 @@ class Steps:
 
     def __call__(self, what: str, done: int, of: int) -> None:
         if say.is_terminal:
-            task = self._tasks.setdefault(what, self._bars.add_task(what, total=of) if what not in self._tasks else None)
-            self._bars.update(task, completed=done, total=of)
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(what, total=of)
+            self._bars.update(self._tasks[what], completed=done, total=of)
             return
         tenth = done * 10 // max(of, 1)
         if self._said.get(what) != tenth:
@@ -177,7 +178,8 @@ def _summary(report: Report, result: dict[str, Any]) -> Table:
         ("category", f"{c['accuracy']:.1%} right of all; sure of {c['coverage']:.1%}, of those {c['accuracy_covered']:.1%} right"),
         (
             "linking",
-            f"precision {linked['precision']:.3f}, recall {linked['recall']:.3f}, F1 {linked['f1']:.3f}; false merges {linked['false_merge']:.1%} of tickets",
+            f"precision {linked['precision']:.3f}, recall {linked['recall']:.3f}, F1 {linked['f1']:.3f}; "
+            f"false merges {linked['false_merge']:.1%} of tickets",
         ),
         (
             "resolved, verified in the world",

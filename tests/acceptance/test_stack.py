@@ -62,9 +62,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def replayed(running: Running) -> Report:
-    replay = Replay(
-        day=running.day, url=running.url, sandbox_url=running.sandbox_url, keys=running.keys, progress=lambda *_: None
-    )
+    replay = Replay(day=running.day, url=running.url, sandbox_url=running.sandbox_url, keys=running.keys, progress=lambda *_: None)
     records = replay.run()
     assert not replay.refused
     return grade(records, running.day.truth, replay.sandbox("/_calls"), replay.sandbox("/_state").get("mail") or ())
