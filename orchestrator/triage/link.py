@@ -175,10 +175,13 @@ _WORD = re.compile(r"[^\W_]{2,}")
 _TOKEN = re.compile(r"\w+(?:[._/:-]\w+)*")
 _FORM = re.compile(r"(?:^[^\n:]{2,40}:[^\n]*\n+){3}|_{4,}", re.M)  # lines that begin with a label, or blanks to fill in
 _CLOCK = re.compile(r"\d{1,4}([:./-]\d{1,4}){1,3}([t_]?\d{1,2}(:\d{2}){1,2}z?)?|\d{1,2}(am|pm|h|uhr)")
-_FILLER_WORDS = """the and for with from that this have has not but are was were our your you can cannot please since
-    when after again still very just all any some more than then there they them one two der die das den dem des ein eine einen und oder mit von vom auf aus bei
-    seit nach noch schon nicht kein keine ist sind war bitte mein meine unser unsere les des une est sur pour avec pas dans mon ma mes
-    nos notre depuis los las una por con para que del desde mis nuestro nuestra today heute hoy morning thanks danke merci gracias"""
+_FILLER_WORDS = """
+    the and for with from that this have has not but are was were our your you can cannot please since when after again
+    still very just all any some more than then there they them one two der die das den dem des ein eine einen und oder
+    mit von vom auf aus bei seit nach noch schon nicht kein keine ist sind war bitte mein meine unser unsere les des une
+    est sur pour avec pas dans mon ma mes nos notre depuis los las una por con para que del desde mis nuestro nuestra
+    today heute hoy morning thanks danke merci gracias
+"""
 _FILLERS = frozenset(_FILLER_WORDS.split())
 
 
@@ -254,7 +257,7 @@ def _things(entities: Entities) -> dict[str, set[str]]:
     """Machines and numbered things by their kind: the letters before the number."""
     kinds: dict[str, set[str]] = defaultdict(set)
     for host in entities.hosts:
-        if not _OWN_DEVICE.match(host):
+        if not _OWN_DEVICE.match(host) and not host[0].isdigit():  # an IP address says where somebody sits, too
             kinds[re.match(r"[^\d]*", host).group(0)].add(host)  # type: ignore[union-attr]
     return kinds
 
