@@ -179,8 +179,11 @@ class Transaction(Protocol):
         """Done with what was wanted when they were claimed; a wake-up that came meanwhile makes the job ready again."""
         ...
 
-    def retry(self, claims: Sequence[Claim], *, error: str, now: datetime) -> None:
-        """Back off exponentially; after the last attempt the job goes to `dead` and the ticket is escalated to a person."""
+    def retry(self, claims: Sequence[Claim], *, error: str, now: datetime, counted: bool = True) -> None:
+        """Back off exponentially; after the last attempt the job goes to `dead` and the ticket is escalated to a person.
+
+        Not `counted` is what the ticket has no part in (the models are away): it comes back after a pause, however often.
+        """
         ...
 
     def wake(self, ticket_ids: Iterable[str]) -> None: ...

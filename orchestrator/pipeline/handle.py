@@ -41,12 +41,16 @@ class Stopwatch:
 
 
 def handle(desk: Desk, claims: Sequence[Claim], watch: Stopwatch) -> int:
-    """Triage what is new, resolve, write all outcomes in one transaction fenced by the claims; gives how many came to an outcome."""
+    """Triage what is new, resolve, write all outcomes in one transaction; gives how many came to an outcome.
+
+    Every write is fenced by the claims: raises FencedOut where a lease went to another worker, and has then written nothing.
+    """
     by_ticket = {claim.ticket_id: claim for claim in claims}
     with watch.time("read"):
         tickets, triages = desk.store.run(lambda tx: (tx.tickets(list(by_ticket)), tx.triages(list(by_ticket))))
     with watch.time("triage"):
-        triages |= desk.triager.triage([t for t in tickets.values() if _needs_triage(t, triages.get(t.id))], watch.time)
+        new = [t for t in tickets.values() if _needs_triage(t, triages.get(t.id))]
+        triages |= desk.triager.triage(new, watch.time, claims=[by_ticket[t.id] for t in new])
     with watch.time("resolve"):
         works = [
             Work(ticket=tickets[i], triage=triages[i], claim=by_ticket[i]) for i in sorted(tickets, key=lambda i: tickets[i].number)
@@ -71,16 +75,16 @@ def _write(
     tx: Transaction, desk: Desk, driven: Driven, tickets: Mapping[str, Ticket], claims: Mapping[str, Claim], now: datetime
 ) -> None:
     done = [claims[ticket_id] for ticket_id in driven.outcomes]
-    again: dict[str, list[Claim]] = defaultdict(list)
+    again: dict[tuple[str, bool], list[Claim]] = defaultdict(list)
     for ticket_id, why in driven.retry.items():
-        again[why].append(claims[ticket_id])
+        again[why, ticket_id not in driven.waits].append(claims[ticket_id])
     tx.hold([*done, *(claim for group in again.values() for claim in group)])
     if driven.outcomes:
         tx.save_outcomes(driven.outcomes, notes=driven.notes, now=now)
         _resolve_followers(tx, desk, driven.outcomes, tickets, now)
     tx.finish(done)
-    for why, group in again.items():
-        tx.retry(group, error=why, now=now)
+    for (why, counted), group in again.items():
+        tx.retry(group, error=why, now=now, counted=counted)
 
 
 def _resolve_followers(

@@ -12,7 +12,7 @@ from orchestrator.domain.directory import Alert, Directory, Profile
 from orchestrator.domain.tickets import State, Ticket
 from orchestrator.domain.triage import OTHERS, Classification, Entities, Link, LinkKind, Signals, Triage
 from orchestrator.pipeline.house import House
-from orchestrator.ports import Clock, Embedder, Similar, Store, Transaction
+from orchestrator.ports import Claim, Clock, Embedder, Similar, Store, Transaction
 from orchestrator.triage.cause import cause_of, explain_by_alerts, link_by_cause, shared_cause
 from orchestrator.triage.entities import find_entities
 from orchestrator.triage.explain import explain
@@ -64,8 +64,8 @@ class Triager:
     clock: Clock
     link_window: timedelta = LINK_WINDOW
 
-    def triage(self, tickets: Sequence[Ticket], stage: Timer = _untimed) -> dict[str, Triage]:
-        """Classify, link, prioritize and route these tickets, and write it all in one transaction."""
+    def triage(self, tickets: Sequence[Ticket], stage: Timer = _untimed, *, claims: Sequence[Claim] = ()) -> dict[str, Triage]:
+        """Classify, link, prioritize and route these tickets, and write it all in one transaction, fenced by the claims."""
         if not tickets:
             return {}
         texts = [ticket.words_of_requester for ticket in tickets]
@@ -82,11 +82,18 @@ class Triager:
                 for ticket, classification in zip(tickets, classifications, strict=True)
             ]
         with stage("link"):
-            return self.store.run(lambda tx: self._write(tx, seen, vectors, directory, self.clock()))
+            return self.store.run(lambda tx: self._write(tx, seen, vectors, directory, claims, self.clock()))
 
     def _write(
-        self, tx: Transaction, seen: Sequence[Seen], vectors: np.ndarray, directory: Directory, now: datetime
+        self,
+        tx: Transaction,
+        seen: Sequence[Seen],
+        vectors: np.ndarray,
+        directory: Directory,
+        claims: Sequence[Claim],
+        now: datetime,
     ) -> dict[str, Triage]:
+        tx.hold(claims)
         contacts = tx.contacts(
             [one.subject.requester_email for one in seen if one.subject.requester_email], since=now - CONTACT_WINDOW
         )

@@ -2,7 +2,8 @@
 
     claim -> handle (triage; linked? handed over? resolve) -> finish
 
-A batch that fails goes back to the queue with a growing pause; a lease that was lost drops what was about to be written.
+What goes wrong with a batch: a lost lease drops that ticket and the others go on; models that are away send all of it back to wait
+and nothing is claimed for a moment; any other error is looked for ticket by ticket, so that one bad ticket stays alone with it.
 """
 
 import logging
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.domain.errors import CloisterError, FencedOut, ModelUnavailable
+from orchestrator.domain.errors import CloisterError, FencedOut, ModelUnavailable, StoreUnavailable
 from orchestrator.knowledge.documents import read_documents
 from orchestrator.knowledge.load import load_documents
 from orchestrator.pipeline.deliver import deliver
@@ -50,6 +51,11 @@ class Worker:
             try:
                 if not self.work_once():
                     self._desk.store.wait_for_work(IDLE_S)
+                elif self._trouble:
+                    stopping.wait(PAUSE_AFTER_ERROR_S)
+            except StoreUnavailable as error:
+                self._troubled(error)
+                stopping.wait(PAUSE_AFTER_ERROR_S)
             except Exception as error:
                 self._trouble = f"{type(error).__name__}: {error}"
                 log.exception("a batch failed; its tickets come back when their leases end")
@@ -61,15 +67,31 @@ class Worker:
         claims = self._desk.store.run(lambda tx: tx.claim(worker=self._name, limit=self._batch_size, lease_s=self._lease_s))
         if not claims:
             return 0
+        self._trouble = ""
         with self._watch.time("batch"), self._kept(claims):
-            try:
-                self._handled += handle(self._desk, claims, self._watch)
-                self._trouble = ""
-            except FencedOut as error:
-                log.warning("lease lost: %s", error)
-            except (ModelUnavailable, CloisterError) as error:
-                self._give_back(claims, error)
+            self._handle(claims)
         return len(claims)
+
+    def _handle(self, claims: Sequence[Claim]) -> None:
+        try:
+            self._handled += handle(self._desk, claims, self._watch)
+        except FencedOut as error:
+            log.warning("lease lost: %s", error)
+            left = self._desk.store.run(lambda tx: tx.heartbeat(claims, lease_s=self._lease_s))
+            if left and len(left) < len(claims):
+                self._handle(left)
+        except ModelUnavailable as error:
+            self._give_back(claims, error, counted=False)
+        except StoreUnavailable:
+            raise  # nothing can be given back either; the leases end by themselves
+        except Exception as error:
+            if len(claims) == 1:
+                log.warning("ticket %s failed", claims[0].ticket_id, exc_info=not isinstance(error, CloisterError))
+                self._give_back(claims, error)
+                return
+            log.warning("a batch of %d failed (%s: %s); its tickets go on one by one", len(claims), type(error).__name__, error)
+            for claim in claims:
+                self._handle([claim])
 
     def status(self) -> dict[str, Any]:
         """For `GET /v1/status`."""
@@ -93,10 +115,14 @@ class Worker:
                 log.warning("not ready: %s", error)
                 stopping.wait(PAUSE_AFTER_ERROR_S)
 
-    def _give_back(self, claims: Sequence[Claim], error: CloisterError) -> None:
-        self._trouble = str(error)
-        log.warning("%d tickets go back to the queue: %s", len(claims), error)
-        self._desk.store.run(lambda tx: tx.retry(claims, error=str(error), now=self._desk.clock()))
+    def _give_back(self, claims: Sequence[Claim], error: Exception, *, counted: bool = True) -> None:
+        self._troubled(error)
+        why = str(error) if isinstance(error, CloisterError) else f"{type(error).__name__}: {error}"
+        log.warning("%d tickets go back to the queue: %s", len(claims), why)
+        self._desk.store.run(lambda tx: tx.retry(claims, error=why, now=self._desk.clock(), counted=counted))
+
+    def _troubled(self, error: Exception) -> None:
+        self._trouble = f"{type(error).__name__}: {error}"
 
     @contextmanager
     def _kept(self, claims: Sequence[Claim]) -> Iterator[None]:

@@ -82,6 +82,7 @@ class Driven:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # for save_outcomes, and for a shadow run's decision
     retry: dict[str, str] = field(default_factory=dict)  # ticket id -> why; give the claim back with `retry`
+    waits: set[str] = field(default_factory=set)  # of those in `retry`: they wait for the models and have no part in it
     lost: list[str] = field(default_factory=list)  # the lease went to another worker: nothing to write any more
 
 
@@ -224,9 +225,11 @@ def _advance(run: _Run, answer: Any, driven: Driven) -> None:
         driven.retry[run.id] = f"{type(error).__name__}: {error}"
 
 
-def _drop(run: _Run, driven: Driven, why: str, *, lost: bool = False) -> None:
+def _drop(run: _Run, driven: Driven, why: str, *, lost: bool = False, waits: bool = False) -> None:
     run.effect = None
     run.way.close()
+    if waits:
+        driven.waits.add(run.id)
     if lost:
         driven.lost.append(run.id)
     else:
@@ -265,7 +268,7 @@ class _Round:
             results = self.desk.language_model.score([effect.request for _, effect in asked], model=self.desk.model)
         except ModelUnavailable as error:
             for run, _ in asked:
-                _drop(run, self.driven, str(error))
+                _drop(run, self.driven, str(error), waits=True)
             return
         for (run, _), result in zip(asked, results, strict=True):
             _advance(run, result, self.driven)
@@ -284,7 +287,7 @@ class _Round:
             )
         except CloisterError as error:
             for run, _ in wanted:
-                _drop(run, self.driven, str(error))
+                _drop(run, self.driven, str(error), waits=isinstance(error, ModelUnavailable))
             return
         for (run, _), passages in zip(wanted, found, strict=True):
             _advance(run, passages, self.driven)

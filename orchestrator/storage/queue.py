@@ -41,9 +41,10 @@ FINISH = """
     RETURNING job.ticket, job.wanted > job.done AS wanted_again
 """
 RETRY = """
-    UPDATE job SET token = job.token + 1, worker = NULL, lease_until = NULL, failures = failures + 1, last_error = %(error)s,
+    UPDATE job SET token = job.token + 1, worker = NULL, lease_until = NULL, last_error = %(error)s,
+        failures = failures + %(counted)s::int, attempts = attempts - 1 + %(counted)s::int,
         run_at = clock_timestamp() + make_interval(secs => least(%(most_s)s, %(base_s)s * 2 ^ failures) * (0.75 + random() / 2)),
-        dead_at = CASE WHEN failures + 1 >= %(max_failures)s OR %(bury)s THEN clock_timestamp() END
+        dead_at = CASE WHEN %(counted)s AND failures + 1 >= %(max_failures)s OR %(bury)s THEN clock_timestamp() END
     FROM unnest(%(tickets)s::bigint[], %(tokens)s::bigint[]) AS c (ticket, token)
     WHERE job.ticket = c.ticket AND job.token = c.token
     RETURNING job.ticket, job.failures, job.attempts, job.run_at, job.dead_at
@@ -90,14 +91,20 @@ def finish(connection: Connection, claims: Sequence[Claim]) -> None:
         notify(connection)
 
 
-def retry(connection: Connection, claims: Sequence[Claim], *, error: str, bury: bool = False) -> dict[str, str]:
-    """Back off. Gives the tickets that are given up now, with the reason in a sentence; lost claims are ignored."""
+def retry(
+    connection: Connection, claims: Sequence[Claim], *, error: str, counted: bool = True, bury: bool = False
+) -> dict[str, str]:
+    """Back off. Gives the tickets that are given up now, with the reason in a sentence; lost claims are ignored.
+
+    Not `counted` is what the ticket has no part in: nothing brings it nearer to being given up.
+    """
     numbers, tokens = _tokens(claims)
     parameters = {
         "error": clean(error),
         "most_s": BACKOFF_MAX_S,
         "base_s": BACKOFF_BASE_S,
         "max_failures": MAX_FAILURES,
+        "counted": counted,
         "bury": bury,
     }
     jobs = rows(connection, RETRY, {**parameters, "tickets": numbers, "tokens": tokens})

@@ -85,8 +85,8 @@ class PostgresTransaction:
     def finish(self, claims: Sequence[Claim]) -> None:
         queue.finish(self._connection, claims)
 
-    def retry(self, claims: Sequence[Claim], *, error: str, now: datetime) -> None:
-        self._hand_over(queue.retry(self._connection, claims, error=error), now=now)
+    def retry(self, claims: Sequence[Claim], *, error: str, now: datetime, counted: bool = True) -> None:
+        self._hand_over(queue.retry(self._connection, claims, error=error, counted=counted), now=now)
 
     def wake(self, ticket_ids: Iterable[str]) -> None:
         queue.wake(self._connection, tickets_of(ticket_ids))
