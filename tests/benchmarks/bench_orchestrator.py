@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.bench_orchestrator --tickets 6000 --workers 2
 
-What counts: accepting (in batches, inside the measured time), claiming, embedding, classifying, linking, prioritizing, routing, resolving by
-runbook with every intention and observation committed, outcomes, audit chain, and the outbox until the last reply is delivered. PostgreSQL
+What counts: accepting (in batches, inside the measured time), claiming, embedding, classifying, linking, prioritizing, routing, resolving
+by runbook with every intention and observation committed, outcomes, audit chain, and the outbox until the last reply is delivered. PostgreSQL
 runs on this machine's disk with fsync, full_page_writes and synchronous_commit on. What does not: the models (stand-ins), the systems of
 record (answered in memory, one world per worker process) and HTTP at the door.
 """
