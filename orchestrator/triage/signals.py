@@ -96,6 +96,7 @@ _AT_ONCE = _rule(AT_ONCE)
 _AT_ONCE_WORDS = re.compile(r"immediate|right\s+(?:now|away)|sofort|immédiate|tout\s+de\s+suite|inmediat", re.I)
 _NO_PROSE = re.compile(r"\S+@\S+|https?://\S+|www\.\S+|\S*[\\/_]\S*|\w*\d\w*")  # addresses, paths, names of machines
 _STOP = {language: frozenset(words.split()) for language, words in STOPWORDS.items()}
+HEAD_CHARS, TAIL_CHARS = 9000, 3000  # of a longer text these are read
 ANSWERED = frozenset({"en", "de", "fr", "es"})  # languages that replies are written in
 SCRIPTS = (("zh", r"[一-鿿]"), ("ja", r"[぀-ヿ]"), ("ko", r"[가-힣]"), ("ru", r"[а-яА-Я]"), ("el", r"[α-ωΑ-Ω]"), ("ar", r"[؀-ۿ]"))
 
@@ -148,21 +149,22 @@ def _urgency(cues: dict[str, str]) -> int:
         return 1
     if "whenever" in cues:
         return 4
-    return 2 if "now" in cues else 3
+    if "now" in cues:
+        return 2
+    return 3 if cues.keys() & {"soon", "repeat", "furious", "legal"} else 4
 
 
 def read_signals(text: str, *, earlier_contacts: Sequence[str] = ()) -> Signals:
     """All signals of one ticket. `earlier_contacts`: ids of this requester's recent tickets in the same matter."""
+    if len(text) > HEAD_CHARS + TAIL_CHARS:
+        text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
     cues = _found(text, *_RULES)
-    urgency = _urgency(cues)
-    if urgency == 3 and "soon" not in cues and len(text) < 4000:
-        urgency = 3 if cues.keys() & {"repeat", "furious", "legal"} else 4
     named = [f"{name}: “{words}”" for name, words in cues.items()]
     if len(earlier_contacts) >= 2:
         named.append(f"repeat: earlier tickets {', '.join(earlier_contacts[:3])}")
     return Signals(
         sentiment=_sentiment(cues, text),
-        urgency=urgency,
+        urgency=_urgency(cues),
         cues=tuple(named),
         legal_threat="legal" in cues,
         distress="distress" in cues,
