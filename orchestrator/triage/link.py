@@ -60,6 +60,7 @@ VETOES = {
 ALERT_LEAD = timedelta(minutes=30)  # people may notice before the monitoring does
 FRESH_RELEASE = timedelta(days=1)
 NEIGHBORS = 10  # tickets of other matters that a similarity is held against
+PERSON_WORDS = 0.45  # rare words that two tickets about a person must share to be about the same one
 MEMBERS = 3  # reports of an incident that a new one must fit, or all where it has fewer
 WORDS_CHARS = 4000  # of a longer text only the start is compared
 FORM_TOKENS = 120
@@ -480,17 +481,43 @@ def _text(other: Similar) -> str:
 # --- the same requester again ---------------------------------------------------------------------------------------
 
 
+ABOUT_A_PERSON = frozenset({"password_reset", "mfa_reset", "account_activation", "access_request"})  # each person is a matter
+_RECORD = re.compile(r"\b([a-z]{2,5})-(\d{2,8})\b", re.I)  # SUB-419, PAY-88217
+
+
 def _is_duplicate(subject: Subject, other: Similar, words: float) -> bool:
     """The same requester's same matter: near-equal text, or the same number named again in like words."""
     if not subject.requester_email or subject.requester_email.lower() != other.requester_email.lower():
         return False
-    numbers = set(subject.entities.order_numbers + subject.entities.invoice_numbers)
-    same_number = bool(numbers & set(other.entities.order_numbers + other.entities.invoice_numbers))
+    mine, theirs, text = subject.entities, other.entities, _text(other)
+    same_number = bool({*mine.order_numbers, *mine.invoice_numbers} & {*theirs.order_numbers, *theirs.invoice_numbers})
     same_matter = other.category is None or other.category == subject.category
     near = other.cosine >= DUPLICATE_COSINE or (same_matter and (other.cosine >= 0.72 or (same_number and other.cosine >= 0.5)))
-    if not near or _veto(subject.entities, other.entities, Directory(), False) in {"other_number", "other_thing", "other_site"}:
+    if not near or _veto(mine, theirs, Directory(), False) in {"other_number", "other_thing", "other_site"}:
         return False
-    return same_number or other_filling(subject.text, _text(other)) is None
+    if same_number:
+        return True
+    if subject.category in ABOUT_A_PERSON and words < PERSON_WORDS and other.cosine < 0.95:
+        return False
+    return not (_other_record(subject.text, text) or _other_sum(mine, theirs) or other_filling(subject.text, text))
+
+
+def _other_record(left: str, right: str) -> bool:
+    """Both name records of one kind, and not the same ones."""
+    mine, theirs = ({(kind.lower(), number) for kind, number in _RECORD.findall(text[:WORDS_CHARS])} for text in (left, right))
+    return bool({kind for kind, _ in mine} & {kind for kind, _ in theirs}) and not mine & theirs
+
+
+def _other_sum(mine: Entities, theirs: Entities) -> bool:
+    """Both name sums of money, and not the same ones."""
+    left, right = ({_cents(amount) for amount in entities.amounts} for entities in (mine, theirs))
+    return bool(left and right and not left & right)
+
+
+def _cents(amount: str) -> str:
+    """`158 €`, `€158.00` and `158,00 EUR` are one sum."""
+    whole, fraction = re.fullmatch(r"\D*([\d., ]*?\d)(?:[.,](\d\d))?\D*", amount).groups()  # type: ignore[union-attr]
+    return re.sub(r"\D", "", whole) + (fraction or "00")
 
 
 def _duplicate(subject: Subject, other: Similar, words: float) -> Link:
