@@ -7,9 +7,9 @@ text        packed articles, replies and tickets: the next token;
 sentences   short requests: the next token, and a linear map of the last token's state must find the sentence encoder's
             vector of the same request (distillation: meaning comes much faster than from 6 million tokens of text);
 choices     a list of options with many requests behind it: the log-probability of the right code among the codes listed.
-            One row has random options of public sets (an intent with its name, an example or both; random codes; sometimes
-            *none of these*), one the bundled desk's types with house-written tickets (never the held-out ones). The base
-            learns what choosing is; an adapter then only has to sharpen what a desk's types mean.
+            A row has random options of public sets (an intent with its name, an example or both; random codes; sometimes
+            *none of these*) or, later in the run, the bundled desk's types with house-written tickets (never the held-out
+            ones). The base learns what choosing is; an adapter then only has to sharpen what a desk's types mean.
 
 Matrices are trained by Muon, everything else by AdamW; the learning rate warms up, stays, and falls to zero over the last
 part of the time budget. Writes `checkpoint.pt` (to resume) and `base/` (bf16 safetensors) into the work folder. Results
@@ -36,7 +36,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from orchestrator.triage.prompts import CODES, Option, choice_prefix, choice_suffix
 from orchestrator.triage.taxonomy import Taxonomy, load_taxonomy
-from training.nano.corpus import house_texts, read_jsonl
+from training.nano.corpus import read_jsonl
 from training.nano.packing import Pack, pack
 from training.triage.dataset import Row, otherwise
 from training.triage.split import load_split
@@ -75,10 +75,10 @@ def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, word
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def text_stream(work: Path, texts: Path, tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
+def text_stream(work: Path, desk: list[Row], tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
     """Every article, chat and house-written ticket as one stream of token ids, each ended by <|end|>."""
     documents = [row["text"] for row in read_jsonl(work / "documents.jsonl")]
-    documents += [f"{row['subject']}\n{row['description']}".strip() for row in house_texts(texts)] * 2
+    documents += [row.text for row in desk if row.source == "house"] * 2
     documents += [f"<|user|>{row['instruction']}<|end|><|assistant|>{row['response']}" for row in read_jsonl(work / "chats.jsonl")]
     documents += Path(__file__).with_name("words.txt").read_text(encoding="utf-8").split("\n\n") * 3
     random.Random(0).shuffle(documents)
@@ -139,7 +139,7 @@ def desk_choice(
 
 
 def choice_rows(
-    work: Path, desk: list[Row], taxonomy: Taxonomy, tokenizer: PreTrainedTokenizerFast, *, packs: int, requests: int, seed: int
+    work: Path, desk: list[Row], taxonomy: Taxonomy, tokenizer: PreTrainedTokenizerFast, *, phase: dict[str, Any], seed: int
 ) -> Iterator[tuple[Pack, torch.Tensor, list[list[int]]]]:
     """(pack, position of the right code among its row's codes [requests], token ids of each row's codes) for ever."""
     by_label: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -156,7 +156,7 @@ def choice_rows(
 
     while True:
         rows, targets, codes_of_rows = [], [], []
-        for _ in range(packs):
+        for _ in range(phase["choice_packs"]):
             labels_of = choose.choice(sources)
             labels = choose.sample(sorted(labels_of), min(len(labels_of), choose.randint(3, 20)))
             codes = list(CODES[: len(labels) + 1]) if choose.random() < 0.6 else choose.sample(CODES, len(labels) + 1)
@@ -170,7 +170,7 @@ def choice_rows(
                 options.append(Option(code=codes[len(labels)], name="Others", means="anything else"))
             prefix = encode(choice_prefix(choose.choice(QUESTIONS), options))
             suffixes = []
-            for _ in range(requests):
+            for _ in range(phase["requests"]):
                 position = choose.randrange(len(labels))
                 text = choose.choice(labels_of[labels[position]])
                 if with_others and choose.random() < 0.12:
@@ -181,10 +181,11 @@ def choice_rows(
                 targets.append(position)
             rows.append((prefix, suffixes))
             codes_of_rows.append([code_ids[option.code] for option in options])
-        desk_row, positions = desk_choice(desk, taxonomy, tokenizer, choose, requests=requests)
-        rows.append(desk_row)
-        targets += positions
-        codes_of_rows.append([code_ids[code] for code in taxonomy.codes])
+        for _ in range(phase["desk_packs"]):
+            desk_row, positions = desk_choice(desk, taxonomy, tokenizer, choose, requests=phase["requests"])
+            rows.append(desk_row)
+            targets += positions
+            codes_of_rows.append([code_ids[code] for code in taxonomy.codes])
         yield pack(rows, pad_id=tokenizer.pad_token_id), torch.tensor(targets), codes_of_rows
 
 
@@ -211,7 +212,7 @@ def sentence_losses(
 
 
 def choice_loss(model: Qwen3ForCausalLM, packed: Pack, targets: torch.Tensor, codes: list[list[int]]) -> tuple[torch.Tensor, float]:
-    """(cross-entropy over the listed codes, share right in the last row, which is the bundled desk's)."""
+    """(cross-entropy over the listed codes, share right in the last row)."""
     hidden = model.model(input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask).last_hidden_state
     ends, losses, right = packed.ends, [], 0.0
     for row, row_codes in enumerate(codes):
@@ -272,16 +273,19 @@ def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
         for optimizer, saved in zip(opts, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         step, before_s = state["step"], state["elapsed_s"]
-    stream = text_stream(work, Path(config["texts"]), tokenizer)
-    seed = config["seed"] + step  # a resumed run goes on with other rows
-    texts = text_rows(stream, batch=settings["text_batch"], length=settings["text_length"], seed=seed)
-    sentences = sentence_rows(work, tokenizer, batch=settings["sentence_batch"], length=settings["sentence_length"], seed=seed)
     desk_rows, kept = load_split(Path(config["triage_work"]))
     desk = [row for row, out in zip(desk_rows, kept, strict=True) if not out]
     taxonomy = load_taxonomy()
-    choices = choice_rows(
-        work, desk, taxonomy, tokenizer, packs=settings["choice_packs"], requests=settings["choice_requests"], seed=seed
-    )
+    stream = text_stream(work, desk, tokenizer)
+    seed = config["seed"] + step  # a resumed run goes on with other rows
+    rows_of_phase = [
+        (
+            text_rows(stream, batch=phase["text"], length=settings["text_length"], seed=seed),
+            sentence_rows(work, tokenizer, batch=phase["sentences"], length=settings["sentence_length"], seed=seed),
+            choice_rows(work, desk, taxonomy, tokenizer, phase=phase, seed=seed),
+        )
+        for phase in settings["phases"]
+    ]
     count = sum(p.numel() for p in model.parameters())
     print(f"{count / 1e6:.2f} M parameters, {len(stream) / 1e6:.2f} M tokens of text, from step {step}", flush=True)
 
@@ -321,6 +325,8 @@ def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
         for optimizer in opts:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * share
+        number = next(i for i, phase in enumerate(settings["phases"]) if progress < phase["until"])
+        texts, sentences, choices = rows_of_phase[number]
         rows, (ids, lengths, vectors), (packed, targets, codes) = next(texts), next(sentences), next(choices)
         with torch.autocast("cpu", torch.bfloat16):
             text = next_token_loss(model, rows)
