@@ -31,14 +31,14 @@ def deliver(store: Store, systems: SystemsOfRecord, pool: ThreadPoolExecutor, cl
     items = store.run(lambda tx: tx.outbox_due(limit=BATCH, now=now))
     if not items:
         return 0
-    answers = list(pool.map(lambda lane: [_send(systems, item) for item in lane], _lanes(items)))
-    sent = [item.id for lane in answers for item, answer in lane if _arrived(answer)]
-    failed = [(item.id, answer) for lane in answers for item, answer in lane if not _arrived(answer)]
+    ends = [end for lane in pool.map(lambda lane: _walk(systems, lane), _lanes(items)) for end in lane]
+    sent = [item.id for item, error in ends if error is None]
+    failed = [(item.id, error) for item, error in ends if error is not None]
 
     def write(tx: Transaction) -> None:
         tx.outbox_sent(sent, now=clock())
-        for item_id, answer in failed:
-            tx.outbox_failed(item_id, error=f"{answer.status}: {answer.body}"[:500], now=clock())
+        for item_id, error in failed:
+            tx.outbox_failed(item_id, error=error, now=clock())
 
     store.run(write)
     return len(sent)
@@ -52,11 +52,21 @@ def _lanes(items: Sequence[OutboxItem]) -> list[list[OutboxItem]]:
     return list(lanes.values())
 
 
-def _send(systems: SystemsOfRecord, item: OutboxItem) -> tuple[OutboxItem, Observation]:
+def _walk(systems: SystemsOfRecord, lane: Sequence[OutboxItem]) -> list[tuple[OutboxItem, str | None]]:
+    """Each item with what went wrong, if anything. After the first that did not arrive the others wait."""
+    ends: list[tuple[OutboxItem, str | None]] = []
+    error: str | None = None
+    for item in lane:
+        if error is None:
+            answer = _send(systems, item)
+            error = None if answer.status is ObservationStatus.OK else f"{answer.status}: {answer.body}"[:500]
+            ends.append((item, error))
+        else:
+            ends.append((item, f"waits for what was to be told before: {error}"[:500]))
+    return ends
+
+
+def _send(systems: SystemsOfRecord, item: OutboxItem) -> Observation:
     action, arguments = CALLS[item.kind](item.payload)
     external_id = item.payload.get("external_id") or item.ticket_id
-    return item, systems.call(action, {"external_id": external_id, **arguments}, idempotency_key=f"outbox-{item.id}")
-
-
-def _arrived(answer: Observation) -> bool:
-    return answer.status is ObservationStatus.OK
+    return systems.call(action, {"external_id": external_id, **arguments}, idempotency_key=f"outbox-{item.id}")

@@ -8,11 +8,13 @@ and nothing is claimed for a moment; any other error is looked for ticket by tic
 
 import logging
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from orchestrator.domain.errors import CloisterError, FencedOut, ModelUnavailable, StoreUnavailable
@@ -36,7 +38,7 @@ class Worker:
         self._desk = desk
         self._batch_size = batch_size
         self._lease_s = lease_s
-        self._name = name or f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
+        self._name = name or f"{process_name(os.getpid())}:{threading.get_ident()}"
         self._watch = Stopwatch()
         self._handled = 0
         self._trouble = ""
@@ -147,17 +149,44 @@ class Worker:
     def _tidy(self, tx: Transaction) -> None:
         tx.expire_approvals(now=self._desk.clock())
         tx.wake(tx.stranded())
+        dead = [name for name in tx.lease_holders() if is_dead(name)]
+        if dead:
+            log.warning("%s died; what they held is taken up again", ", ".join(dead))
+            tx.end_leases(dead)
 
     def _keep_house(self, stopping: threading.Event) -> None:
-        """Outbox and expiring approvals, beside the batches."""
+        """Outbox, expiring approvals, leases of dead neighbors: beside the batches."""
         while not stopping.wait(HOUSEKEEPING_S):
             started = time.monotonic()
             try:
+                self._desk.store.run(self._tidy)
                 while deliver(self._desk.store, self._desk.systems, self._desk.pool, self._desk.clock):
                     pass
-                self._desk.store.run(self._tidy)
             except CloisterError as error:
                 log.warning("housekeeping: %s", error)
             except Exception:
                 log.exception("housekeeping failed")
             self._watch.add("deliver", time.monotonic() - started)
+
+
+def process_name(pid: int) -> str:
+    """host/namespace:pid, which tells a process from all others that share a database."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = ""  # not Linux
+    return f"{socket.gethostname()}/{re.sub(r'[^0-9]', '', namespace)}:{pid}"
+
+
+def is_dead(worker: str) -> bool:
+    """Whether that worker ran on this very machine and its process is gone. Of others nothing is known: their leases run out."""
+    here, pid = worker.rsplit(":", 2)[0:2] if worker.count(":") >= 2 else ("", "")
+    if not pid.isdigit() or process_name(int(pid)) != f"{here}:{pid}":
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

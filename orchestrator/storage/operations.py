@@ -14,10 +14,14 @@ from orchestrator.storage.connection import Connection, execute, number_of, row,
 from orchestrator.storage.serialize import clean, dumps, instant
 from orchestrator.storage.tickets import no_such_ticket
 
+TAKING_LOCK = 0x6F7574626F78  # "outbox"
 OUTBOX_LEASE_S = 60.0  # taken and neither sent nor failed (the sender died): due again
 DUE = """
-    WITH due AS (
-        SELECT id FROM outbox WHERE sent_at IS NULL AND due_at <= %(now)s ORDER BY due_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    WITH due AS (  -- nothing of a ticket overtakes what was said before
+        SELECT id FROM outbox WHERE sent_at IS NULL AND due_at <= %(now)s AND NOT EXISTS (
+            SELECT FROM outbox earlier
+            WHERE earlier.ticket = outbox.ticket AND earlier.id < outbox.id AND earlier.sent_at IS NULL AND earlier.due_at > %(now)s)
+        ORDER BY id LIMIT %(limit)s FOR UPDATE
     )
     UPDATE outbox SET attempts = attempts + 1, due_at = %(now)s + make_interval(secs => %(lease_s)s)
     FROM due WHERE outbox.id = due.id
@@ -62,6 +66,7 @@ def outbox_due(connection: Connection, *, limit: int, now: datetime) -> list[Out
 
     Send with an idempotency key made of the item's id.
     """
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [TAKING_LOCK])  # two takers would share a ticket's items out of order
     found = rows(connection, DUE, {"now": now, "limit": limit, "lease_s": OUTBOX_LEASE_S})
     found.sort(key=lambda item: item["id"])
     return [

@@ -54,6 +54,11 @@ WAKE = """
     UPDATE job SET wanted = wanted + 1, run_at = clock_timestamp(), dead_at = NULL, failures = 0, attempts = 0
     FROM locked WHERE job.ticket = locked.ticket
 """
+HOLDERS = "SELECT DISTINCT worker FROM job WHERE lease_until > statement_timestamp() AND wanted > done"
+END_LEASES = """
+    WITH theirs AS (SELECT ticket FROM job WHERE worker = ANY(%s) AND lease_until IS NOT NULL ORDER BY ticket FOR UPDATE SKIP LOCKED)
+    UPDATE job SET lease_until = statement_timestamp() FROM theirs WHERE job.ticket = theirs.ticket
+"""
 DEPTH = "SELECT count(*) AS depth FROM job WHERE wanted > done AND dead_at IS NULL"
 
 
@@ -122,6 +127,18 @@ def wake(connection: Connection, numbers: Iterable[int]) -> None:
     if wanted:
         execute(connection, WAKE, [wanted])
         notify(connection)
+
+
+def lease_holders(connection: Connection) -> list[str]:
+    return [found["worker"] for found in rows(connection, HOLDERS)]
+
+
+def end_leases(connection: Connection, workers: Sequence[str]) -> int:
+    """What these workers hold may be claimed at once. One that lives after all is fenced out as soon as that happened."""
+    ended = execute(connection, END_LEASES, [[clean(worker) for worker in workers]])
+    if ended:
+        notify(connection)
+    return ended
 
 
 def lock(connection: Connection, numbers: Iterable[int]) -> None:

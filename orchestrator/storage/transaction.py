@@ -88,6 +88,12 @@ class PostgresTransaction:
     def retry(self, claims: Sequence[Claim], *, error: str, now: datetime, counted: bool = True) -> None:
         self._hand_over(queue.retry(self._connection, claims, error=error, counted=counted), now=now)
 
+    def lease_holders(self) -> list[str]:
+        return queue.lease_holders(self._connection)
+
+    def end_leases(self, workers: Sequence[str]) -> int:
+        return queue.end_leases(self._connection, workers)
+
     def wake(self, ticket_ids: Iterable[str]) -> None:
         queue.wake(self._connection, tickets_of(ticket_ids))
 
