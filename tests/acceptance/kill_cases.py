@@ -1,4 +1,4 @@
-"""What is submitted while processes die, the world it is about, and what must have happened in that world afterwards. Knows no process.
+"""What is submitted while processes die, the world it is about, and what must have happened in it afterwards. Knows no process.
 
 Each case is one ticket of one person. Where a matter acts, its effect can happen once for that person, so that a second time shows.
 """
@@ -22,17 +22,46 @@ class Matter:
     marks: str | None = None  # what the call's body must hold, where the path alone does not tell whose it is
     ends: str = "resolved"
     words: str = "My case number is {case}."
+    natural: str = ""  # the same matter as a person would write it, for real models
 
 
 MATTERS: tuple[Matter, ...] = (
-    Matter(name="password_reset", effect="POST /identity/users/usr-p{n}/password-reset"),
-    Matter(name="mfa_reset", effect="POST /identity/users/usr-p{n}/mfa-reset"),
-    Matter(name="vpn", effect="POST /vpn/sessions/vpn-{n}/reset"),
-    Matter(name="software_license", effect="POST /billing/licenses/lic-{n}/renew"),
-    Matter(name="order_status", person="c"),
-    Matter(name="hardware", ends="escalated"),
-    Matter(name="refund", person="c", effect="POST /billing/refunds", marks="PAY-B{n}"),  # above the limit: a person approves
-    Matter(name="mfa_reset", key=DOOR, person="q", effect="POST /identity/users/usr-q{n}/mfa-reset"),  # a one-time code first
+    Matter(
+        name="password_reset",
+        effect="POST /identity/users/usr-p{n}/password-reset",
+        natural="I forgot my password over the holidays and cannot sign in any more. Please reset it. ({case})",
+    ),
+    Matter(
+        name="mfa_reset",
+        effect="POST /identity/users/usr-p{n}/mfa-reset",
+        natural="I have a new phone and my authenticator app is gone, so I need my second factor reset. ({case})",
+    ),
+    Matter(
+        name="vpn",
+        effect="POST /vpn/sessions/vpn-{n}/reset",
+        natural="My VPN session hangs since this morning and I cannot connect again. ({case})",
+    ),
+    Matter(
+        name="software_license",
+        effect="POST /billing/licenses/lic-{n}/renew",
+        natural="My Drafter license has expired, the program refuses to start. Please renew it. ({case})",
+    ),
+    Matter(name="order_status", person="c", natural="Where is my order? I am still waiting for the parcel. ({case})"),
+    Matter(name="hardware", ends="escalated", natural="The monitor at my desk stays black, I need another one. ({case})"),
+    Matter(  # above the limit: a person approves
+        name="refund",
+        person="c",
+        effect="POST /billing/refunds",
+        marks="PAY-B{n}",
+        natural="I was charged twice for the same thing, please give me back the second payment. ({case})",
+    ),
+    Matter(  # a one-time code first
+        name="mfa_reset",
+        key=DOOR,
+        person="q",
+        effect="POST /identity/users/usr-q{n}/mfa-reset",
+        natural="My phone was replaced and the authenticator does not work any more. Please reset my second factor. ({case})",
+    ),
     Matter(
         name="service_outage",  # Tier 0, three reports of one outage: a person approves the restart, the others wait for the first
         effect="POST /monitoring/services/svc-{service}/restart",
@@ -63,14 +92,13 @@ class Case:
     def external_id(self) -> str:
         return f"k-{self.number}"
 
-    @property
-    def body(self) -> dict[str, Any]:
+    def body(self, *, natural: bool = False) -> dict[str, Any]:
         matter = self.matter
-        words = matter.words.format(case=self.external_id, service=self.service)
+        words = (matter.natural or matter.words if natural else matter.words).format(case=self.external_id, service=self.service)
         return {
             "source": "kill-test",
             "external_id": self.external_id,
-            "subject": f"{matter.name}: please help",
+            "subject": "" if natural else f"{matter.name}: please help",
             "description": words,
             "channel": "portal",
             "requester": {"email": f"{matter.person}{self.person}@crash.example"},

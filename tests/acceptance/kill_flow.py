@@ -33,6 +33,7 @@ class Flow:
     seed: int
     most: int  # tickets at all
     pause_s: float = 0.06  # between two tickets at most
+    natural: bool = False  # in words that real models read, not with the category's name
     accepted: dict[str, str] = field(default_factory=dict)  # external id -> ticket id
     cases: dict[str, Case] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
@@ -61,7 +62,8 @@ class Flow:
                 return
             case = Case(number=number)
             self.cases[case.external_id] = case
-            answer = self._ask(client, "POST", "/v1/tickets", key=case.matter.key, json=case.body, until=self.stopping)
+            body = case.body(natural=self.natural)
+            answer = self._ask(client, "POST", "/v1/tickets", key=case.matter.key, json=body, until=self.stopping)
             if answer is None:
                 return  # the last one may be there or not; nothing was promised
             self.accepted[case.external_id] = answer.json()["id"]

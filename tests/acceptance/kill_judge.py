@@ -1,8 +1,8 @@
 """After the storm: was anything lost, was anything done twice? Reads the desk's records and the systems' own list of calls.
 
 Nothing lost: every ticket that the gateway promised to keep has an outcome, and nobody waits for a ticket that is resolved.
-Nothing twice: every effect in the world happened exactly once for the tickets that claim it and never otherwise; every reply of the desk
-arrived exactly once.
+Nothing twice: every effect in the world happened exactly once for the tickets that claim it and never otherwise; every reply of the
+desk arrived exactly once.
 """
 
 from collections import Counter
@@ -15,15 +15,14 @@ from tests.acceptance.kill_flow import Flow
 OUR_OWN = frozenset({"mail", "helpdesk"})  # write-back and mails are judged apart
 
 
-def judge(store: Any, calls: Sequence[Mapping[str, Any]], flow: Flow) -> list[str]:
-    """What went wrong, one sentence each; empty when nothing did."""
+def judge(store: Any, calls: Sequence[Mapping[str, Any]], flow: Flow, *, as_planned: bool = True) -> list[str]:
+    """What went wrong, one sentence each; empty when nothing did. Real models may read a ticket otherwise than `as_planned`."""
     records = {external: _record(store, ticket_id) for external, ticket_id in flow.accepted.items()}
     by_id = {record["id"]: record for record in records.values()}
-    problems = [
-        f"{flow.accepted[e]} ({e}) has no outcome" for e, r in records.items() if r["state"] == "active" or not r["outcome"]
-    ]
-    problems += [p for e, r in records.items() if (p := _end(flow.cases[e], r, by_id))]
-    problems += _effects(records, calls, flow)
+    lost = [external for external, record in records.items() if record["state"] == "active" or not record["outcome"]]
+    problems = [f"{flow.accepted[external]} ({external}) has no outcome" for external in lost]
+    problems += [p for e, r in records.items() if as_planned and (p := _end(flow.cases[e], r, by_id))]
+    problems += _effects(records, calls, flow, as_planned=as_planned)
     problems += _replies(records, calls)
     problems += _codes(calls)
     chain = store.run(lambda tx: tx.verify_chain())
@@ -48,7 +47,9 @@ def _end(case: Case, record: Mapping[str, Any], by_id: Mapping[str, Mapping[str,
     return None if record["state"] == case.matter.ends else f"{named} is {record['state']}: {record['state_reason']}"
 
 
-def _effects(records: Mapping[str, Mapping[str, Any]], calls: Sequence[Mapping[str, Any]], flow: Flow) -> list[str]:
+def _effects(
+    records: Mapping[str, Mapping[str, Any]], calls: Sequence[Mapping[str, Any]], flow: Flow, *, as_planned: bool
+) -> list[str]:
     happened = Counter(effect_of(call) for call in calls if call["changed"] and call["system"] not in OUR_OWN)
     wanted: dict[tuple[str, str], list[str]] = {}
     for external, case in flow.cases.items():
@@ -58,7 +59,7 @@ def _effects(records: Mapping[str, Mapping[str, Any]], calls: Sequence[Mapping[s
     problems += [f"{' '.join(e)} happened and no ticket asked for it" for e in happened if e not in wanted]
     for effect, externals in wanted.items():
         resolved = [e for e in externals if e in records and records[e]["state"] == "resolved"]
-        if resolved and not happened[effect]:
+        if as_planned and resolved and not happened[effect]:
             problems.append(f"{records[resolved[0]]['id']} is resolved but {' '.join(effect)} never happened")
         if happened[effect] and not resolved and all(e in records for e in externals):
             problems.append(f"{' '.join(effect)} happened but {externals} is not resolved")

@@ -7,6 +7,7 @@ of its own with its own connections and is killed with SIGKILL.
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 from argparse import Namespace
@@ -19,6 +20,12 @@ from orchestrator.sandbox.process import SandboxProcess
 from orchestrator.storage.embedded import Server
 
 CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def preload() -> None:

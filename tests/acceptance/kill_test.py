@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import random
-import socket
 import statistics
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from orchestrator.storage.store import PostgresStore
 from tests.acceptance.kill_cases import MATTERS, world
 from tests.acceptance.kill_flow import Flow
 from tests.acceptance.kill_judge import judge
-from tests.acceptance.kill_parts import DatabasePart, Part, SandboxPart, preload, run_gateway, run_worker
+from tests.acceptance.kill_parts import DatabasePart, Part, SandboxPart, free_port, preload, run_gateway, run_worker
 
 LEASE_S = 3.0
 VICTIMS = ("worker", "worker", "worker", "gateway", "gateway", "database", "database", "systems")
@@ -38,6 +37,7 @@ PROGRESS_S = 15.0  # the others wait for work to go on, at most so long
 QUIET_EVERY = 8  # after every eighth worker's death everything else is left alone until its tickets are taken up again
 KEYS = {"portal": ("service", "portal"), "door": ("service", "api"), "lead": ("lead", "api")}
 Say = Callable[[str], None]
+Killable = Part | DatabasePart | SandboxPart
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Storm:
 
     store: PostgresStore
     parts: dict[str, Part]
-    killable: dict[str, Part | DatabasePart | SandboxPart]
+    killable: dict[str, Killable]
     flow: Flow
     chance: random.Random
     done: Counter[str] = field(default_factory=Counter)
@@ -89,7 +89,9 @@ class Storm:
             time.sleep(0.05)
 
     def _events(self) -> int:
-        return int(self.store.run(lambda tx: tx._connection.execute("SELECT seq FROM chain_head").fetchone()["seq"]))
+        with self.store.transaction() as tx:
+            row = tx._connection.execute("SELECT seq FROM chain_head").fetchone()
+        return int(row["seq"]) if row else 0
 
     def settle(self, say: Say, *, timeout_s: float = 300.0) -> None:
         """Wait until nothing is left to do: no job, no undelivered word, nobody who waits."""
@@ -130,7 +132,7 @@ def _run(
     preload()
     parts = start_parts(database.dsn, sandbox, folder, port=port)
     flow = Flow(url=f"http://127.0.0.1:{port}", keys=keys, calls=lambda after: sandbox.calls(after=after), seed=seed, most=most)
-    killable = {**parts, "database": DatabasePart(database), "systems": SandboxPart(sandbox)}
+    killable: dict[str, Killable] = {**parts, "database": DatabasePart(database), "systems": SandboxPart(sandbox)}
     storm = Storm(store=store, parts=parts, killable=killable, flow=flow, chance=random.Random(seed))
     threads = flow.start()
     began = time.monotonic()
@@ -186,12 +188,6 @@ def add_keys(store: PostgresStore) -> dict[str, str]:
 
     store.run(write)
     return keys
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _told(done: Counter[str]) -> str:
