@@ -32,7 +32,7 @@ class Flow:
     calls: Callable[[int], list[dict[str, Any]]]  # the systems' calls after a number
     seed: int
     most: int  # tickets at all
-    pause_s: float = 0.06  # between two tickets at most
+    pause_s: float = 0.1  # between two tickets at most
     natural: bool = False  # in words that real models read, not with the category's name
     accepted: dict[str, str] = field(default_factory=dict)  # external id -> ticket id
     cases: dict[str, Case] = field(default_factory=dict)

@@ -111,7 +111,7 @@ class Storm:
 
 def run(kills: int, seed: int, *, say: Say = print) -> list[str]:
     """The whole test; gives the list of what went wrong, empty when nothing did."""
-    people = max(60, kills * 3)
+    people = max(60, kills * 6)
     with tempfile.TemporaryDirectory(prefix="cloister-kill-") as name:
         folder = Path(name)
         (folder / "world.json").write_text(json.dumps(world(people)))
