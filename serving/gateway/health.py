@@ -40,8 +40,9 @@ class Health:
         return {"ok": True, "queue_depth": depth, "calls_waiting": self._desk.waiting}
 
     async def _language(self) -> Mapping[str, Any]:
+        """Not well either where a desired adapter is missing or broken: nothing falls back to the base silently."""
         status = await self._parts.language.status()
-        return {"ok": bool(status.get("ready", True)), **status}
+        return {"ok": bool(status.get("ready", True)) and not status.get("problems"), **status}
 
 
 async def _ask(question: Callable[[], Awaitable[Mapping[str, Any]]]) -> dict[str, Any]:
