@@ -3,6 +3,7 @@
 Pure functions over records, truth and calls; definitions as in day/README.md. Knows no stack.
 """
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,7 +60,12 @@ def grade(
     """`records`: by the day's ticket id, as `GET /v1/tickets/{id}` gives them; `calls`: the sandbox's `/_calls`."""
     changes = [call for call in calls if call.get("changed") and call["system"] not in UNCOUNTED_SYSTEMS]
     wrong = _wrong_actions(changes, truth)
-    grades = tuple(_grade_ticket(day_id, record, truth.get(day_id, {}), changes, mail) for day_id, record in records.items())
+    owners = _owners(records, truth)
+    by_id = {record["id"]: record for record in records.values()}
+    grades = tuple(
+        _grade_ticket(day_id, record, truth.get(day_id, {}), changes, owners, mail, touched=_touched(record, by_id))
+        for day_id, record in records.items()
+    )
     eligible = [g for g in grades if g.eligible]
     alone = [g for g in grades if g.verified and not g.touched_by_person]
     return Report(
@@ -120,16 +126,30 @@ def _same(left: Any, right: Any) -> bool:
     return left == right
 
 
+def _key(effect: Record) -> str:
+    return json.dumps(effect, sort_keys=True)
+
+
+def _owner(day_id: str, row: Record) -> str:
+    """Tickets of one incident share their repair: it happens once, whoever leads."""
+    return str(row["incident"]) if row.get("incident") else f"alone:{day_id}"
+
+
+def _owners(records: Mapping[str, Record], truth: Mapping[str, Record]) -> dict[str, set[str]]:
+    """By effect: the matters of resolved tickets that it had to happen for, once for each."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for day_id, record in records.items():
+        row = truth.get(day_id, {})
+        if outcome_of(record) == "resolved":
+            for effect in row.get("effects") or ():
+                owners[_key(effect)].add(_owner(day_id, row))
+    return owners
+
+
 def _wrong_actions(changes: Sequence[Record], truth: Mapping[str, Record]) -> list[dict[str, Any]]:
     """Changing calls that no ticket allows, or that were made more often than the tickets that allow them."""
-    budget: list[Record] = []
-    repaired: set[str] = set()
-    for row in truth.values():
-        for effect in row.get("effects") or ():
-            key = f"{row['incident']} {sorted(effect.items())}" if row.get("incident") else ""
-            if key not in repaired:  # tickets of one incident share their repair: once, whoever leads
-                budget.append(effect)
-            repaired |= {key} - {""}
+    allowed = {(_owner(day_id, row), _key(effect)): effect for day_id, row in truth.items() for effect in row.get("effects") or ()}
+    budget = sorted(allowed.values(), key=lambda effect: -len(effect.get("body") or {}))  # what says most is used up first
     wrong = []
     for call in changes:
         match = next((effect for effect in budget if _matches(call, effect)), None)
@@ -140,17 +160,27 @@ def _wrong_actions(changes: Sequence[Record], truth: Mapping[str, Record]) -> li
     return wrong
 
 
-def _grade_ticket(day_id: str, record: Record, row: Record, changes: Sequence[Record], mail: Sequence[Record]) -> TicketGrade:
+def _grade_ticket(
+    day_id: str,
+    record: Record,
+    row: Record,
+    changes: Sequence[Record],
+    owners: Mapping[str, set[str]],
+    mail: Sequence[Record],
+    *,
+    touched: bool,
+) -> TicketGrade:
     classification = record.get("classification") or {}
     outcome = outcome_of(record)
     expected = _listed(row.get("outcome"))
     problems = []
-    missing = [e for e in row.get("effects") or () if sum(_matches(call, e) for call in changes) != 1]
+    counts = {_key(effect): sum(_matches(call, effect) for call in changes) for effect in row.get("effects") or ()}
+    missing = [e for e in row.get("effects") or () if counts[_key(e)] != max(1, len(owners.get(_key(e), ())))]
     if outcome == "resolved" and missing:
-        problems.append(f"resolved, but {missing[0]['path']} happened {sum(_matches(c, missing[0]) for c in changes)} times")
+        problems.append(f"resolved, but {missing[0]['path']} happened {counts[_key(missing[0])]} times")
     if expected and outcome not in expected:
         problems.append(f"came to {outcome}, not {' or '.join(expected)}")
-    problems += _content_problems(record, row)
+    problems += _content_problems(record, row, mail)
     verified = outcome == "resolved" and not missing and (not expected or "resolved" in expected)
     return TicketGrade(
         day_id=day_id,
@@ -163,19 +193,24 @@ def _grade_ticket(day_id: str, record: Record, row: Record, changes: Sequence[Re
         expected=expected,
         eligible=bool(row.get("eligible")),
         verified=verified,
-        touched_by_person=_touched(record),
+        touched_by_person=touched,
         problems=tuple(problems),
     )
 
 
-def _touched(record: Record) -> bool:
-    """A person decided an approval of this ticket, or it was resolved with its incident after a person did."""
-    if any(approval.get("decided_by") for approval in record.get("approvals") or ()):
-        return True
-    return bool(record.get("link"))
+def _touched(record: Record, by_id: Mapping[str, Record]) -> bool:
+    """A person decided an approval of this ticket, or of the one that it was resolved with."""
+    seen: set[str] = set()
+    current: Record | None = record
+    while current is not None and current["id"] not in seen:
+        if any(approval.get("decided_by") for approval in current.get("approvals") or ()):
+            return True
+        seen.add(current["id"])
+        current = by_id.get((current.get("link") or {}).get("ticket_id", ""))
+    return False
 
 
-def _content_problems(record: Record, row: Record) -> Iterable[str]:
+def _content_problems(record: Record, row: Record, mail: Sequence[Record]) -> Iterable[str]:
     said = "\n".join([record.get("reply") or "", *[m["body"] for m in record.get("messages") or () if m.get("author") == "desk"]])
     for text in row.get("reply_contains") or ():
         if text.lower() not in said.lower():
@@ -183,6 +218,10 @@ def _content_problems(record: Record, row: Record) -> Iterable[str]:
     for text in row.get("reply_omits") or ():
         if re.search(re.escape(text), said, re.I):
             yield f"the reply tells {text!r}"
+    for letter in mail if row.get("mail_to") else ():
+        about = re.search(rf"\b{re.escape(record['id'])}\b", f"{letter.get('subject')}\n{letter.get('body')}")
+        if about and str(letter.get("to", "")).lower() != row["mail_to"].lower():
+            yield f"mail about it went to {letter.get('to')}"
     group = (record.get("assignment") or {}).get("group")
     if row.get("group") and group != row["group"]:
         yield f"went to {group}, not {row['group']}"

@@ -118,15 +118,19 @@ class Replay:
         if "body" in answer:
             body = answer["body"]
         elif answer.get("code") == "mailbox":
-            body = f"The code is {self._code(ticket['requester']['email'])}"
+            body = f"The code is {self._code(ticket['requester']['email'], ticket_id)}"
         else:
             body = "000000"
         self._client(ticket).post(f"/v1/tickets/{ticket_id}/messages", {"body": body})
 
-    def _code(self, email: str) -> str:
-        """The newest one-time code in this address's own mailbox; "none" where no mail has one."""
-        for letter in reversed(self.sandbox("/_state").get("mail") or []):
-            if letter.get("to", "").lower() == email.lower() and (match := CODE.search(letter.get("body", ""))):
+    def _code(self, email: str, ticket_id: str) -> str:
+        """The newest one-time code in this address's own mailbox, of this ticket where one names it; "none" where no mail has one."""
+        letters = [letter for letter in self.sandbox("/_state").get("mail") or [] if letter.get("to", "").lower() == email.lower()]
+        of_ticket = [
+            letter for letter in letters if re.search(rf"\b{ticket_id}\b", f"{letter.get('subject')} {letter.get('body')}")
+        ]
+        for letter in reversed(of_ticket or letters):
+            if match := CODE.search(letter.get("body", "")):
                 return match.group(1)
         return "none"
 
