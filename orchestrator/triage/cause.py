@@ -13,6 +13,8 @@ from orchestrator.ports import Similar
 from orchestrator.triage.link import INCIDENT_CATEGORIES, Subject, explaining_alerts
 
 SETTLE_AT = 0.02  # share that the wording must give a type before monitoring can settle on it
+OUTAGE = "service_outage"
+CAUSED_ELSEWHERE = frozenset({"network", "email"})  # where a service that can be cured is down, that is the matter
 
 
 def cause_of(alert: Alert) -> str:
@@ -39,12 +41,23 @@ def explain_by_alerts(
         return tuple(sorted(found, key=lambda alert: _nearness(alert, placed)))
 
     if not classification.abstained:
-        return classification, alerts_for(classification.category)
+        alerts = alerts_for(classification.category)
+        if (
+            classification.category in CAUSED_ELSEWHERE
+            and _considered(classification, OUTAGE)
+            and any(a.cleared_by for a in alerts)
+        ):
+            return replace(classification, category=OUTAGE, settled_by=alerts[0].id), alerts
+        return classification, alerts
     for category, share in classification.alternatives:
         if category in INCIDENT_CATEGORIES and share >= SETTLE_AT and (alerts := alerts_for(category)):
             settled = replace(classification, category=category, abstained=False, settled_by=alerts[0].id)
             return settled, alerts
     return classification, ()
+
+
+def _considered(classification: Classification, category: str) -> bool:
+    return any(name == category and share >= SETTLE_AT for name, share in classification.alternatives)
 
 
 def _nearness(alert: Alert, placed: Entities) -> tuple[bool, bool, str]:
