@@ -42,6 +42,7 @@ class Worker:
         self._watch = Stopwatch()
         self._handled = 0
         self._trouble = ""
+        self._tidied = threading.Event()
         self.ready = False
 
     def run(self, stopping: threading.Event) -> None:
@@ -49,6 +50,7 @@ class Worker:
         keeper = threading.Thread(target=self._keep_house, args=(stopping,), name="housekeeping", daemon=True)
         keeper.start()
         self.prepare(stopping)
+        self._tidied.wait(timeout=self._lease_s)  # first what a predecessor held
         while not stopping.is_set():
             try:
                 if not self.work_once():
@@ -156,10 +158,11 @@ class Worker:
 
     def _keep_house(self, stopping: threading.Event) -> None:
         """Outbox, expiring approvals, leases of dead neighbors: beside the batches."""
-        while not stopping.wait(HOUSEKEEPING_S):
+        while True:
             started = time.monotonic()
             try:
                 self._desk.store.run(self._tidy)
+                self._tidied.set()
                 while deliver(self._desk.store, self._desk.systems, self._desk.pool, self._desk.clock):
                     pass
             except CloisterError as error:
@@ -167,6 +170,8 @@ class Worker:
             except Exception:
                 log.exception("housekeeping failed")
             self._watch.add("deliver", time.monotonic() - started)
+            if stopping.wait(HOUSEKEEPING_S):
+                return
 
 
 def process_name(pid: int) -> str:
