@@ -68,3 +68,13 @@ def _problem(answer: httpx.Response) -> CallerError | ModelUnavailable:
     if answer.status_code >= 500:
         return ModelUnavailable(f"{answer.request.url.path} answered {answer.status_code}: {detail}")
     return _ERRORS.get(answer.status_code, CallerError)(f"{detail} (HTTP {answer.status_code})")
+
+
+def read_json(url: str, *, timeout_s: float = 60.0) -> Any:
+    """What a plain GET answers, for addresses of this machine that need no key. Raises ModelUnavailable."""
+    try:
+        answer = httpx.get(url, timeout=timeout_s, trust_env=False)
+        answer.raise_for_status()
+        return answer.json()
+    except httpx.HTTPError as error:
+        raise ModelUnavailable(f"{url} does not answer ({type(error).__name__}).", hint="Is the stack running?") from error

@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
 from orchestrator.domain.errors import CloisterError, ModelUnavailable
-from serving.cli.http import Client
+from serving.cli.http import Client, read_json
 from serving.demo.day import Day
 
 SETTLE_TIMEOUT_S = 600.0
@@ -151,6 +149,4 @@ class Replay:
 
     def sandbox(self, path: str) -> Any:
         """The sandbox's own account of itself (loopback only)."""
-        answer = httpx.get(f"{self.sandbox_url}{path}", timeout=60, trust_env=False)
-        answer.raise_for_status()
-        return answer.json()
+        return read_json(f"{self.sandbox_url}{path}")
