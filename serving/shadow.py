@@ -7,6 +7,7 @@ anything is refused before it is sent, and counted.
 
 import asyncio
 import json
+import os
 import tempfile
 import threading
 from collections import Counter, defaultdict
@@ -76,6 +77,8 @@ class LocalLanguageModel:
 
     def __init__(self, *, store: Path = STORE) -> None:
         """Loads and warms up, 20 to 60 s on two cores. Raises ConfigurationError, BadInput."""
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output is the command's own
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._thread.start()
