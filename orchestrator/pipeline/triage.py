@@ -150,7 +150,6 @@ class Triager:
             base_urgency=kind.urgency,
             signals=signals,
             profile=one.profile,
-            entities=one.entities,
             link=found,
             alerts=one.alerts,
             directory=directory,

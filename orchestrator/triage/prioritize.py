@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from orchestrator.domain.directory import Alert, Directory, Profile
-from orchestrator.domain.triage import Entities, Link, LinkKind, Priority, PriorityLevel, Sentiment, Signals
+from orchestrator.domain.triage import Link, LinkKind, Priority, PriorityLevel, Sentiment, Signals
 
 MATRIX = (  # rows: impact 1..4, columns: urgency 1..4
     (1, 1, 2, 2),
@@ -29,7 +29,6 @@ def prioritize(
     base_urgency: int = 4,
     signals: Signals,
     profile: Profile,
-    entities: Entities,
     link: Link | None,
     alerts: tuple[Alert, ...],
     directory: Directory,
@@ -37,35 +36,34 @@ def prioritize(
 ) -> Priority:
     """Impact from the matter and its evidence, urgency from the wording and the account, then the matrix and the SLA clock."""
     reasons: list[str] = [f"impact {base_impact}: usual for this type"]
-    impact = _impact(base_impact, signals, entities, link, alerts, directory, reasons)
+    impact = _impact(base_impact, signals, link, alerts, directory, reasons)
     urgency = _urgency(base_urgency, signals, profile, reasons)
     level = MATRIX[impact - 1][urgency - 1]
     reasons.append(f"impact {impact} x urgency {urgency} gives P{level}")
     if signals.losing_money and level > 1:
         level = 1
         reasons.append("says that money is being lost now: P1")
-    due_at = created_at + timedelta(hours=SLA_HOURS[PriorityLevel(level)][TIER_COLUMN.get(profile.account_tier or "", 0)])
-    reasons.append(f"SLA {profile.account_tier or 'standard'}: due {due_at:%Y-%m-%d %H:%M} UTC")
+    tier = profile.account_tier if profile.account_tier in TIER_COLUMN else "standard"
+    due_at = created_at + timedelta(hours=SLA_HOURS[PriorityLevel(level)][TIER_COLUMN[tier]])
+    reasons.append(f"SLA {tier}: due {due_at:%Y-%m-%d %H:%M} UTC")
     return Priority(level=PriorityLevel(level), impact=impact, urgency=urgency, sla_due_at=due_at, reasons=tuple(reasons))
 
 
 def _impact(
     impact: int,
     signals: Signals,
-    entities: Entities,
     link: Link | None,
     alerts: tuple[Alert, ...],
     directory: Directory,
     reasons: list[str],
 ) -> int:
-    services = {*entities.services, *(alert.service for alert in alerts)}
-    tiers = [service.tier for name in services if (service := directory.service(name))]
     if alerts:
         impact = min(impact, 2)
         reasons.append(f"impact {impact}: {alerts[0].kind} is firing on {alerts[0].service}")
-        if tiers and min(tiers) == 0:
+        tier_0 = next((a.service for a in alerts if (service := directory.service(a.service)) and service.tier == 0), None)
+        if tier_0:
             impact = 1
-            reasons.append("impact 1: a Tier 0 service is concerned")
+            reasons.append(f"impact 1: {tier_0} is Tier 0, the house stands still without it")
     if link and link.kind is LinkKind.INCIDENT and impact > 2:
         impact = 2
         reasons.append("impact 2: reported by several people")

@@ -47,7 +47,7 @@ def _best(
     for colleague in directory.staff:
         if colleague.group != group or not colleague.available:
             continue
-        skills = {category, *entities.services} & set(colleague.skills)
+        skills = {category, *entities.services} & {skill.lower() for skill in colleague.skills}
         speaks = signals.language in colleague.languages
         open_now = colleague.open_tickets + load.get(colleague.email, 0)
         points = SKILL_POINTS * len(skills) + LANGUAGE_POINTS * speaks + LOAD_POINTS * open_now
