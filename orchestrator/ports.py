@@ -245,6 +245,10 @@ class Transaction(Protocol):
         """Tickets that wait for this one: escalated, linked to it (as duplicate, or as members of the incident it leads)."""
         ...
 
+    def linked_to_any(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """The same for many tickets; those that nobody waits for are missing."""
+        ...
+
     # resolution
     def steps(self, ids: Sequence[str]) -> dict[str, list[StepRecord]]: ...
     def save_intended(self, claims: Sequence[Claim], intents: Sequence[tuple[Proposal, Verdict]], *, now: datetime) -> None:

@@ -91,12 +91,9 @@ def _resolve_followers(
     tx: Transaction, desk: Desk, outcomes: Mapping[str, Outcome], tickets: Mapping[str, Ticket], now: datetime
 ) -> None:
     """What waited for a ticket that is now resolved is resolved with it, in the same transaction."""
-    for ticket_id, outcome in outcomes.items():
-        if not isinstance(outcome, Resolved):
-            continue
-        waiting = tx.linked_to(ticket_id)
-        if not waiting:
-            continue
+    resolved = {ticket_id: outcome for ticket_id, outcome in outcomes.items() if isinstance(outcome, Resolved)}
+    for ticket_id, waiting in tx.linked_to_any(list(resolved)).items():
+        outcome = resolved[ticket_id]
         found, triages = tx.tickets(waiting), tx.triages(waiting)
         linked = [(found[i], triages[i]) for i in waiting if i in triages]
         names = desk.house.known_names(ticket.requester.email for ticket, _ in linked)

@@ -22,7 +22,7 @@ PASSAGE = "INSERT INTO passage (document, place, heading, text, model, vector) V
 
 # Two rankings of the passages that may be shown: by cosine, and by the words they share with the question, rare words counting
 # more. Reciprocal rank fusion with the usual constant of 60 (Cormack, Clarke, Buettcher 2009) joins them without comparing scores.
-SEARCH = """
+SEARCH = r"""
     WITH allowed AS (
         SELECT p.id, p.words, -(p.vector <#> %(vector)s) AS cosine
         FROM passage p JOIN document d ON d.id = p.document
@@ -31,9 +31,10 @@ SEARCH = """
     ), near AS (
         SELECT id, row_number() OVER (ORDER BY cosine DESC, id) AS place FROM allowed ORDER BY cosine DESC, id LIMIT 50
     ), asked AS (
-        SELECT lexeme FROM unnest(to_tsvector('simple', %(words)s)) WHERE length(lexeme) > 2
+        SELECT lexeme, ('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''')::tsquery AS query
+        FROM unnest(to_tsvector('simple', %(words)s)) WHERE length(lexeme) > 2
     ), hits AS (
-        SELECT a.id, l.lexeme FROM allowed a CROSS JOIN LATERAL unnest(a.words) AS l JOIN asked USING (lexeme)
+        SELECT a.id, q.lexeme FROM allowed a JOIN asked q ON a.words @@ q.query
     ), rarity AS (
         SELECT lexeme, ln(1 + (SELECT count(*) FROM allowed)::float8 / count(*)) - ln(2) AS weight FROM hits GROUP BY lexeme
     ), worded AS (

@@ -171,7 +171,10 @@ class PostgresTransaction:
         return triage.stranded(self._connection)
 
     def linked_to(self, ticket_id: str) -> list[str]:
-        return triage.linked_to(self._connection, ticket_id)
+        return triage.linked_to(self._connection, [ticket_id]).get(ticket_id, [])
+
+    def linked_to_any(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        return triage.linked_to(self._connection, ids)
 
     # --- resolution ---
 

@@ -51,11 +51,14 @@ MEMBERS = """
     WHERE m.incident = %s ORDER BY t.number
 """
 LINKED_TO = """
-    SELECT t.id FROM ticket t WHERE t.state = 'escalated' AND t.outcome = 'linked' AND t.number <> %(number)s
-      AND (t.linked_to = %(number)s OR t.number IN (
-          SELECT m.ticket FROM incident i JOIN incident_member m ON m.incident = i.number
-          WHERE i.lead = %(number)s AND m.left_at IS NULL))
-    ORDER BY t.number
+    WITH lead AS (SELECT unnest(%(leads)s::bigint[]) AS number)
+    SELECT lead.number AS lead, t.number, t.id FROM lead JOIN ticket t ON t.linked_to = lead.number
+    WHERE t.state = 'escalated' AND t.outcome = 'linked' AND t.number <> lead.number
+    UNION
+    SELECT lead.number, t.number, t.id
+    FROM lead JOIN incident i ON i.lead = lead.number JOIN incident_member m ON m.incident = i.number JOIN ticket t ON t.number = m.ticket
+    WHERE m.left_at IS NULL AND t.state = 'escalated' AND t.outcome = 'linked' AND t.number <> lead.number
+    ORDER BY lead, number
 """
 FIRST_OF_CAUSES = """
     SELECT DISTINCT ON (cause) cause, t.number AS found, t.id, t.subject, t.description, t.requester_email, t.category,
@@ -215,8 +218,12 @@ def stranded(connection: Connection) -> list[str]:
     return [f"T-{found['number']}" for found in rows(connection, STRANDED)]
 
 
-def linked_to(connection: Connection, ticket_id: str) -> list[str]:
-    return [found["id"] for found in rows(connection, LINKED_TO, {"number": number_of(ticket_id, "T")})]
+def linked_to(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Who waits for each of these tickets; those that nobody waits for are missing."""
+    answer: dict[str, list[str]] = {}
+    for found in rows(connection, LINKED_TO, {"leads": tickets_of(ids)}):
+        answer.setdefault(f"T-{found['lead']}", []).append(found["id"])
+    return answer
 
 
 def _incident(found: Row) -> dict[str, Any]:
