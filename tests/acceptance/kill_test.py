@@ -36,7 +36,9 @@ AT_ONCE = 0.3  # of the kills come with no look at whether the desk got to work 
 PROGRESS_S = 15.0  # the others wait for work to go on, at most so long
 QUIET_EVERY = 8  # after every eighth worker's death everything else is left alone until its tickets are taken up again
 KEYS = {"portal": ("service", "portal"), "door": ("service", "api"), "lead": ("lead", "api")}
+PATIENCE_S = 60.0
 Say = Callable[[str], None]
+Lease = tuple[int, int]
 Killable = Part | DatabasePart | SandboxPart
 
 
@@ -50,7 +52,8 @@ class Storm:
     flow: Flow
     chance: random.Random
     done: Counter[str] = field(default_factory=Counter)
-    rests: list[float] = field(default_factory=list)  # s from a worker's death until its tickets were taken up again
+    rests: list[float] = field(default_factory=list)  # s from a worker's death until another claimed something
+    takeovers: list[float] = field(default_factory=list)  # and until all that it held was claimed again, more urgent tickets first
 
     def blow(self, kills: int, say: Say) -> None:
         while (count := sum(self.done.values())) < kills:
@@ -68,19 +71,29 @@ class Storm:
         quiet = victim == "worker" and self.done[victim] % QUIET_EVERY == 1
         if quiet:
             self._until_work_goes_on()
-        held = self._leased() if quiet else {}
+        held = self._leased() if quiet else set()
         self.killable[victim].kill()
         if held:
-            began = time.monotonic()
-            while time.monotonic() - began < 4 * LEASE_S and any(t in held and held[t] == n for t, n in self._leased().items()):
-                time.sleep(0.05)
-            self.rests.append(time.monotonic() - began)
+            self._measure(held, time.monotonic())
 
-    def _leased(self) -> dict[str, int]:
-        """ticket -> token of what some worker holds now; a token that grew was taken up again."""
+    def _measure(self, held: set[Lease], began: float) -> None:
+        """How long work rests; nothing else is killed meanwhile."""
+        first = False
+        while time.monotonic() - began < PATIENCE_S:
+            now = self._leased()
+            if not first and now - held:
+                first = True
+                self.rests.append(time.monotonic() - began)
+            if not now & held:
+                self.takeovers.append(time.monotonic() - began)
+                return
+            time.sleep(0.05)
+
+    def _leased(self) -> set[Lease]:
+        """(ticket, token) of what some worker holds, or held when it died; what is claimed again has another token."""
         query = "SELECT ticket, token FROM job WHERE lease_until IS NOT NULL AND wanted > done"
         with self.store.transaction() as tx:
-            return {row["ticket"]: row["token"] for row in tx._connection.execute(query)}
+            return {(row["ticket"], row["token"]) for row in tx._connection.execute(query)}
 
     def _until_work_goes_on(self) -> None:
         """Some ticket came in and some event was written since now."""
@@ -158,11 +171,12 @@ def _run(
         f"seed {seed}: {sum(storm.done.values())} kills ({_told(storm.done)}) in {stormed_s:.0f} s, settled in {settled_s:.0f} s more: "
         f"{len(flow.accepted)} tickets accepted, {len(problems)} problems"
     )
-    if storm.rests:
-        say(
-            f"tickets of a killed worker were taken up again after {statistics.median(storm.rests):.1f} s (median), "
-            f"{max(storm.rests):.1f} s (most) of {len(storm.rests)}; the lease is {LEASE_S:.0f} s"
-        )
+    for what, seconds in (("work went on", storm.rests), ("all that it held was taken up again", storm.takeovers)):
+        if seconds:
+            say(
+                f"after a worker's death {what} within {statistics.median(seconds):.1f} s (median; most {max(seconds):.1f}, "
+                f"{len(seconds)} measured); the lease is {LEASE_S:.0f} s"
+            )
     for part in parts.values() if problems else ():
         say(f"--- {part.name}: {part.said()}")
     return problems
