@@ -18,11 +18,12 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from orchestrator.domain.errors import ModelUnavailable
 from orchestrator.ports import Embedder, ScoreRequest, ScoreResult
@@ -244,32 +245,43 @@ def difference(one: np.ndarray, other: np.ndarray) -> str:
 # --- speed --------------------------------------------------------------------------------------------------------------
 
 
-def seconds(work: Callable[[Sequence[int]], object], order: Sequence[int], batch: int) -> float:
-    began = time.perf_counter()
+def seconds(work: Callable[[Sequence[int]], object], order: Sequence[int], batch: int) -> tuple[float, float]:
+    """(wall seconds, processor seconds of this process and the engine's) for all tickets in micro-batches."""
+    began, processor = time.perf_counter(), processor_s()
     for start in range(0, len(order), batch):
         work(order[start : start + batch])
-    return time.perf_counter() - began
+    return time.perf_counter() - began, processor_s() - processor
+
+
+def processor_s() -> float:
+    own = psutil.Process()
+    each = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    return sum(times.user + times.system for times in each)
 
 
 def speed(model: EngineHere, cascade: Cascade, embedder: Embedder, tickets: Tickets, *, rounds: int, batch: int) -> None:
     texts, vectors = tickets.texts, embedder.embed(tickets.texts)
-    ways: Mapping[str, Callable[[Sequence[int]], object]] = {
+    alone = dataclasses.replace(cascade, language_model=None)
+    ways: dict[str, Callable[[Sequence[int]], object]] = {
         "everything scored": lambda part: ask_model(model, cascade, [texts[i] for i in part]),
         "cascade": lambda part: cascade.classify([texts[i] for i in part], vectors[list(part)]),
+        "head alone": lambda part: alone.classify([texts[i] for i in part], vectors[list(part)]),
         "embedding": lambda part: embedder.embed([texts[i] for i in part]),
     }
     took: dict[str, list[float]] = {name: [] for name in ways}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
     fresh = 0
     for number in range(-1, rounds):  # round -1 warms up
         order = random.Random(number).sample(range(len(texts)), len(texts))
         for name in list(ways) if number % 2 else list(reversed(ways)):
             model.forget(cascade.taxonomy.prefix(), cascade.taxonomy.codes)
             before = model.cached_tokens()
-            found = seconds(ways[name], order, batch)
+            wall, processor = seconds(ways[name], order, batch)
             if name == "everything scored":
                 fresh = (model.cached_tokens() - before) // len(texts)
             if number >= 0:
-                took[name].append(found)
+                took[name].append(wall)
+                spent[name].append(processor)
     print(f"speed     {tickets.title}: {len(texts)} tickets in micro-batches of {batch}, {rounds} rounds, taking turns")
     print(f"          {fresh} tokens per scored ticket came from the prefix cache: the shared prefix, no ticket's own")
     scored, mixed, embedded = took["everything scored"], took["cascade"], took["embedding"]
@@ -278,6 +290,8 @@ def speed(model: EngineHere, cascade: Cascade, embedder: Embedder, tickets: Tick
     for name, found in (*took.items(), ("cascade with embedding", plus), ("everything scored, with embedding", scored_plus)):
         rates = [len(texts) / s for s in found]
         print(f"  {name:34}{statistics.median(rates):8.1f} tickets/s   (rounds {min(rates):.1f}..{max(rates):.1f})")
+    told = ", ".join(f"{name} {statistics.median(found) / len(texts) * 1000:.2f}" for name, found in spent.items())
+    print(f"processor milliseconds per ticket, all processes: {told}")
     excluded = ratio(scored, mixed)
     print(f"ratio     embedding excluded (linking needs it either way): {excluded}")
     print(f"          embedding counted for both: {ratio(scored_plus, plus)}")
