@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.domain.resolution import (
     Approval,
     ApprovalStatus,
+    AwaitingRequester,
     Observation,
     ObservationStatus,
     Outcome,
@@ -46,6 +47,14 @@ class Stop(Exception):
         super().__init__(why)
         self.why = why
         self.verdict = verdict
+
+
+class Question(Exception):
+    """Something only the requester can say; the way pauses, after identity is settled."""
+
+    def __init__(self, text: str, *, purpose: str, missing: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.outcome = AwaitingRequester(question=text, purpose=purpose, missing=tuple(missing))
 
 
 class Wait(Exception):

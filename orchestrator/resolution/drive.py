@@ -30,12 +30,14 @@ from orchestrator.domain.resolution import (
 from orchestrator.domain.tickets import Ticket
 from orchestrator.domain.triage import Triage
 from orchestrator.ports import Claim, Clock, Embedder, LanguageModel, Store, SystemsOfRecord, Transaction
+from orchestrator.resolution.act import judge
 from orchestrator.resolution.case import Case, Memory
 from orchestrator.resolution.codes import masked
 from orchestrator.resolution.effects import Act, Acted, Ask, Effect, Prove, Read, Search, SendCode
 from orchestrator.resolution.facts import canonical, proposal_digest, sha256
+from orchestrator.resolution.identify import verdict_of_code
 from orchestrator.resolution.playbook import Playbook
-from orchestrator.resolution.resolve import judge, resolve, verdict_of_code
+from orchestrator.resolution.resolve import resolve
 
 log = logging.getLogger(__name__)
 

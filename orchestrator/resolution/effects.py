@@ -1,6 +1,6 @@
 """What a ticket's way asks of the outside: each effect is one wish, each answer one record. Carries nothing out."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,3 +69,5 @@ class Prove:
 
 
 Effect = Read | Act | Ask | Search | SendCode | Prove
+Way = Generator[Effect, Any, Any]
+"""A part of a ticket's way: yields effects, is sent their answers."""
