@@ -27,7 +27,7 @@ from orchestrator.resolution.look import worded
 from orchestrator.resolution.replies import fill
 from orchestrator.resolution.runbooks import Act as ActStep
 from orchestrator.resolution.runbooks import Confirm, Runbook
-from orchestrator.resolution.verify import _told_names
+from orchestrator.resolution.verify import told_names
 
 
 def carry_out(case: Case, runbook: Runbook) -> Way:
@@ -44,7 +44,7 @@ def confirm(case: Case, step: Confirm) -> None:
     if case.shadow:
         case.reasons.append("The requester would be asked to confirm first.")
         return
-    text = fill(step.confirm, case.language, _told_names(case))
+    text = fill(step.confirm, case.language, told_names(case))
     answers = case.answers_to(text)
     if not answers:
         raise Question(text, purpose="confirmation", missing=("confirmation",))
@@ -231,6 +231,6 @@ def refused(case: Case, step: ActStep, proposal: Proposal, answer: Acted) -> Exc
 
 def _approval_reply(case: Case, step: ActStep, proposal: Proposal) -> str:
     if step.after:
-        return fill(step.after, case.language, _told_names(case))
+        return fill(step.after, case.language, told_names(case))
     matter = case.playbook.macros.matter(case.category, case.language)
     return case.playbook.macros.say("awaiting_approval", case.language, name=case.name, ticket_id=case.ticket.id, what=matter)

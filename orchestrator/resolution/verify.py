@@ -47,7 +47,7 @@ def verify(case: Case, runbook: Runbook) -> Generator[Effect, Any, Outcome]:
         raise Stop(f"The probe {name} does not confirm success: {conditions.said(failing, case.facts.get)}.")
     case.checked.append(f"Verified with {name}: {verification.observed}")
     case.would_resolve = True
-    names = _told_names(case)
+    names = told_names(case)
     return Resolved(
         reply=fill(runbook.reply, case.language, names),
         verification=verification,
@@ -66,7 +66,7 @@ def _note(case: Case, runbook: Runbook, names: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _told_names(case: Case) -> dict[str, Any]:
+def told_names(case: Case) -> dict[str, Any]:
     hidden = {"ticket", "requester", "entities", "signals", "desk", "contact", "now"}
     facts = {name: value for name, value in case.facts.values().items() if name not in hidden}
     return {**facts, "now": case.now.isoformat(), "name": case.name, "ticket_id": case.ticket.id}
