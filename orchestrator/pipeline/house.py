@@ -16,6 +16,7 @@ from orchestrator.ports import Clock, SystemsOfRecord
 CATALOG_FRESH = timedelta(seconds=60)
 TELEMETRY_FRESH = timedelta(seconds=2)
 PROFILE_FRESH = timedelta(seconds=30)
+MAX_PROFILES = 10_000  # beyond it those that are no longer fresh are dropped
 TELEMETRY = ("monitoring.list_alerts", "monitoring.list_deployments")
 T = TypeVar("T")
 
@@ -56,6 +57,8 @@ class House:
         for email, profile in zip(missing, self.pool.map(self._profile, missing), strict=True):
             if profile is not None:
                 self._profiles[email] = (now, profile)
+        if len(self._profiles) > MAX_PROFILES:
+            self._profiles = {email: kept for email, kept in self._profiles.items() if now - kept[0] <= PROFILE_FRESH}
         return {email: self._profiles[email][1] if email in self._profiles else Profile(email=email) for email in wanted}
 
     def known_names(self, emails: Iterable[str]) -> dict[str, str]:
@@ -64,8 +67,9 @@ class House:
         return {email: entry[1].name or "" for email, entry in kept.items() if entry}
 
     def forget(self) -> None:
-        """Read telemetry anew next time (after an action changed the world)."""
-        self._rows.clear()
+        """Read telemetry anew next time (after an action changed the world); the catalogue is nothing that we change."""
+        for action in TELEMETRY:
+            self._rows.pop(action, None)
 
     def _read(
         self, action: str, arguments: Mapping[str, Any], fresh: timedelta, reader: Callable[[Mapping[str, Any]], T]
