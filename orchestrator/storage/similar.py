@@ -6,10 +6,12 @@ ones only. Found pairs are computed again in SQL, where they are also joined wit
 search slow, not wrong.
 """
 
+import json
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,7 @@ PAIRS = """
     WHERE (o.vector <#> n.vector) <= -%(at_least)s::float8
 """
 FOUND = """
-    SELECT p.found, o.entities, t.id, t.subject, t.description, t.requester_email, t.category, t.created_at, t.state,
+    SELECT p.found, o.entities::text AS entities, t.id, t.subject, t.description, t.requester_email, t.category, t.created_at, t.state,
         i.id AS incident_id
     FROM unnest(%(found)s::bigint[]) AS p (found)
     CROSS JOIN LATERAL (SELECT entities FROM embedding WHERE ticket = p.found AND model = %(model)s OFFSET 0) AS o
@@ -126,11 +128,17 @@ def similar_of(found: Row) -> Similar:
         description=found["description"],
         requester_email=found["requester_email"],
         category=found["category"],
-        entities=load(Entities, found["entities"]),
+        entities=_entities(found["entities"]) if isinstance(found["entities"], str) else load(Entities, found["entities"]),
         incident_id=found["incident_id"],
         created_at=found["created_at"],
         state=State(found["state"]),
     )
+
+
+@lru_cache(maxsize=4096)
+def _entities(text: str) -> Entities:
+    """Of their JSON text: most tickets name nothing, or what many others name."""
+    return load(Entities, json.loads(text))
 
 
 class VectorWindows:
