@@ -5,14 +5,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from orchestrator.domain.errors import BadInput
 
 OUTCOMES = ("resolved", "linked", "awaiting_approval", "awaiting_requester", "handed_over")
-_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
+_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Day:
     now: datetime
 
     def shifted(self, real_now: datetime) -> "Day":
-        """The same day with every instant moved so that its `now` is `real_now`."""
+        """The same day with every instant moved so that its `now` is `real_now`; dates that lie ahead or behind move by whole days."""
         by = real_now - self.now
         return Day(
             title=self.title,
@@ -39,7 +39,7 @@ class Day:
 
 def _shift(value: Any, by: timedelta) -> Any:
     if isinstance(value, Mapping):
-        return {key: _shift(item, by) for key, item in value.items()}
+        return {key: _moved_date(key, item, by) or _shift(item, by) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_shift(item, by) for item in value]
     if isinstance(value, str) and _INSTANT.match(value):
@@ -49,6 +49,16 @@ def _shift(value: Any, by: timedelta) -> Any:
             return value
         return ((moved if moved.tzinfo else moved.replace(tzinfo=UTC)) + by).isoformat().replace("+00:00", "Z")
     return copy.deepcopy(value)
+
+
+def _moved_date(key: str, value: Any, by: timedelta) -> str | None:
+    """`renews_on`, `expected_on` ...: held against the day's now. `issued_on` stays: requesters call an invoice by its month."""
+    if not key.endswith("_on") or key == "issued_on" or not isinstance(value, str):
+        return None
+    try:
+        return (date.fromisoformat(value) + timedelta(days=round(by / timedelta(days=1)))).isoformat()
+    except ValueError:
+        return None
 
 
 def read_day(folder: Path) -> Day:
@@ -65,17 +75,22 @@ def read_day(folder: Path) -> Day:
     world = _object(folder / "world.json", complaints)
     about = _object(folder / "day.json", complaints) if (folder / "day.json").exists() else {}
     _check(tickets, truth, folder, complaints)
+    now = about.get("now") or world.get("now")
+    if now is not None and _time(now) is None:
+        complaints.append(f"{folder}: now is {now!r}, not ISO 8601.")
+    if not tickets:
+        complaints.append(f"{folder}/tickets.jsonl has no tickets.")
     if complaints:
         raise BadInput("\n".join(complaints[:20]))
-    latest = max(ticket["created_at"] for ticket in tickets)
-    now = str(about.get("now") or world.get("now") or latest)
+    tickets.sort(key=lambda ticket: _instant(ticket["created_at"]))
+    latest = _instant(tickets[-1]["created_at"])
     return Day(
         title=str(about.get("title") or folder.name),
-        tickets=tuple(sorted(tickets, key=lambda ticket: ticket["created_at"])),
+        tickets=tuple(tickets),
         truth=truth,
         world=world,
         approvals=tuple(about.get("approvals") or ()),
-        now=max(_instant(now), _instant(latest)),
+        now=max(_instant(str(now)), latest) if now else latest,
     )
 
 
@@ -84,9 +99,24 @@ def _instant(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def _time(text: Any) -> datetime | None:
+    try:
+        return _instant(str(text))
+    except ValueError:
+        return None
+
+
+def _read(path: Path, complaints: list[str]) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        complaints.append(f"{path} cannot be read: {error}.")
+        return ""
+
+
 def _lines(path: Path, complaints: list[str]) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(_read(path, complaints).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -97,13 +127,13 @@ def _lines(path: Path, complaints: list[str]) -> list[dict[str, Any]]:
         if not isinstance(row, dict) or "id" not in row:
             complaints.append(f"{path}:{number}: an object with an id is needed.")
             continue
-        rows.append(row)
+        rows.append({**row, "id": str(row["id"])})
     return rows
 
 
 def _object(path: Path, complaints: list[str]) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(_read(path, complaints) or "{}")
     except json.JSONDecodeError as error:
         complaints.append(f"{path}:{error.lineno}: not JSON ({error.msg}).")
         return {}
@@ -119,11 +149,8 @@ def _check(tickets: list[dict[str, Any]], truth: Mapping[str, Mapping[str, Any]]
         if ticket["id"] in seen:
             complaints.append(f"{folder}/tickets.jsonl: id {ticket['id']!r} stands twice.")
         seen.add(ticket["id"])
-        try:
-            _instant(str(ticket["created_at"]))
-        except (KeyError, ValueError):
+        if _time(ticket.get("created_at")) is None:
             complaints.append(f"{folder}/tickets.jsonl: ticket {ticket['id']!r} needs created_at as ISO 8601.")
-            ticket["created_at"] = "1970-01-01T00:00:00Z"
         requester = ticket.get("requester")
         if isinstance(requester, str):
             ticket["requester"] = {"email": requester}
