@@ -74,7 +74,8 @@ REOPEN = """
 """
 OVERRIDE = """
     UPDATE ticket SET category = coalesce(%(category)s, category), assignment_group = coalesce(%(group)s, assignment_group),
-        assignee = CASE WHEN %(reassign)s THEN %(assignee)s ELSE assignee END, priority = coalesce(%(priority)s, priority),
+        assignee = CASE WHEN %(reassign)s THEN %(assignee)s WHEN coalesce(%(group)s, assignment_group) = assignment_group THEN assignee END,
+        priority = coalesce(%(priority)s, priority),
         abstained = CASE WHEN %(category)s::text IS NULL THEN abstained ELSE false END, updated_at = now()
     WHERE number = %(number)s
 """

@@ -1,13 +1,14 @@
 """What triage found out, vectors and incidents. Knows the tables triage, embedding, incident, incident_member."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from orchestrator.domain.errors import BadInput, NotFound
-from orchestrator.domain.triage import Entities, Triage
+from orchestrator.domain.triage import Entities, Link, PriorityLevel, Triage
 from orchestrator.ports import Similar
 from orchestrator.storage import audit, queue
 from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
@@ -25,10 +26,20 @@ SAVE = """
         INSERT INTO triage (ticket, body, triaged_at) SELECT number, body::jsonb, now FROM found
         ON CONFLICT (ticket) DO UPDATE SET body = excluded.body, triaged_at = excluded.triaged_at
     )
-    UPDATE ticket SET category = found.category, confidence = found.confidence, abstained = found.abstained,
-        priority = found.priority,
-        assignment_group = found.assignment_group, assignee = found.assignee, stage = 'triaged', updated_at = found.now
-    FROM found WHERE ticket.number = found.number
+    UPDATE ticket SET confidence = found.confidence, stage = 'triaged', updated_at = found.now,
+        category = coalesce(said.category, found.category), abstained = found.abstained AND said.category IS NULL,
+        priority = coalesce(said.priority, found.priority), assignment_group = coalesce(said.assignment_group, found.assignment_group),
+        assignee = CASE WHEN coalesce(said.assignment_group, found.assignment_group) = found.assignment_group THEN found.assignee END
+    FROM found CROSS JOIN LATERAL said_by_people(found.number) said WHERE ticket.number = found.number
+"""
+TRIAGES = """
+    SELECT g.ticket, g.body, said.category, said.priority, said.assignment_group, member.incident, i.lead,
+        EXISTS (SELECT FROM incident_member other WHERE other.incident = member.incident AND other.left_at IS NULL
+            AND 'T-' || other.ticket = g.body -> 'link' ->> 'ticket_id') AS beside
+    FROM triage g CROSS JOIN LATERAL said_by_people(g.ticket) said
+    LEFT JOIN incident_member member ON member.ticket = g.ticket AND member.left_at IS NULL
+    LEFT JOIN incident i ON i.number = member.incident
+    WHERE g.ticket = ANY(%s)
 """
 EMBED = """
     INSERT INTO embedding (ticket, model, created_at, vector, entities)
@@ -79,11 +90,14 @@ LEAVE = """
     UPDATE incident_member SET left_at = now(), left_reason = %s, left_by = %s
     WHERE incident = %s AND ticket = ANY(%s) AND left_at IS NULL RETURNING ticket
 """
-NEXT_LEAD = """
-    UPDATE incident SET lead = (SELECT min(ticket) FROM incident_member WHERE incident = incident.number AND left_at IS NULL)
-    WHERE number = %s AND lead = ANY(%s)
-        AND EXISTS (SELECT FROM incident_member WHERE incident = incident.number AND left_at IS NULL)
-    RETURNING lead
+SUCCESSOR = """
+    SELECT min(m.ticket) AS ticket FROM incident i JOIN incident_member m ON m.incident = i.number AND m.left_at IS NULL
+    WHERE i.number = %s AND i.lead = ANY(%s) AND m.ticket <> ALL(%s) HAVING count(*) > 0
+"""
+FOLLOW = """
+    UPDATE ticket SET linked_to = %(lead)s FROM incident_member m
+    WHERE m.ticket = ticket.number AND m.incident = %(incident)s AND m.left_at IS NULL AND linked_to = ANY(%(left)s)
+        AND number <> %(lead)s AND state = 'escalated' AND outcome = 'linked'
 """
 BACK_TO_WORK = """
     UPDATE ticket SET state = 'active', linked_to = NULL, state_reason = %s, state_by = %s, updated_at = now()
@@ -123,8 +137,30 @@ def _triaged(number: int, triage: Triage, body: str, now: datetime) -> tuple[Any
 
 
 def triages(connection: Connection, ids: Sequence[str]) -> dict[str, Triage]:
-    found = rows(connection, "SELECT ticket, body FROM triage WHERE ticket = ANY(%s)", [tickets_of(ids)])
-    return {f"T-{record['ticket']}": load(Triage, record["body"]) for record in found}
+    """As triage found it, with what people have corrected since: an override counts, a link that was undone is none."""
+    found = rows(connection, TRIAGES, [tickets_of(ids)])
+    return {f"T-{record['ticket']}": _corrected(load(Triage, record["body"]), record) for record in found}
+
+
+def _corrected(triage: Triage, found: Row) -> Triage:
+    classified, level, assigned = triage.classification, triage.priority, triage.assignment
+    if found["category"]:
+        classified = replace(classified, category=found["category"], abstained=False)
+    if found["priority"]:
+        level = replace(level, level=PriorityLevel(found["priority"]))
+    if found["assignment_group"] and found["assignment_group"] != assigned.group:
+        assigned = replace(assigned, group=found["assignment_group"], assignee=None)
+    link = _standing(triage.link, found)
+    return replace(triage, classification=classified, priority=level, assignment=assigned, link=link)
+
+
+def _standing(link: Link | None, found: Row) -> Link | None:
+    """A link to an incident stands while the ticket is in it and does not lead it; where the other one has left, it goes to the lead."""
+    if link is None or link.incident_id is None:
+        return link
+    if link.incident_id != f"INC-{found['incident']}" or found["lead"] == found["ticket"]:
+        return None
+    return link if found["beside"] else replace(link, ticket_id=f"T-{found['lead']}")
 
 
 # --- vectors ---
@@ -170,15 +206,19 @@ def join_incident(connection: Connection, ticket_id: str, to_ticket_id: str, *, 
 def split_incident(connection: Connection, incident_id: str, ticket_ids: Sequence[str], *, reason: str, by: str) -> None:
     """These tickets leave, go back to work on their own, and are not offered this incident again.
 
-    A leaving lead is succeeded by the oldest.
+    A leaving lead is succeeded by the oldest, which goes back to work, too: nobody else would work on the incident.
     """
     number, numbers = number_of(incident_id, "INC"), sorted(tickets_of(ticket_ids))
-    queue.wake(connection, numbers)
+    successor = [found["ticket"] for found in rows(connection, SUCCESSOR, [number, numbers, numbers])]
+    queue.wake(connection, [*numbers, *successor])
     left = {found["ticket"] for found in rows(connection, LEAVE, [clean(reason), clean(by), number, numbers])}
     missing = [f"T-{ticket}" for ticket in numbers if ticket not in left]
     if missing:
         raise NotFound(f"{', '.join(missing)} is not in {incident_id}.", hint="Look at the incident's members.")
-    execute(connection, NEXT_LEAD, [number, numbers])
+    for lead in successor:
+        execute(connection, "UPDATE incident SET lead = %s WHERE number = %s", [lead, number])
+        execute(connection, FOLLOW, {"lead": lead, "incident": number, "left": numbers})
+        execute(connection, BACK_TO_WORK, [clean(f"leads {incident_id} now: {reason}"), clean(by), successor])
     execute(connection, BACK_TO_WORK, [clean(f"taken out of {incident_id}: {reason}"), clean(by), numbers])
     body = {"incident": incident_id, "reason": reason}
     audit.append(

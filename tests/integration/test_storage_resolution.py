@@ -1,5 +1,6 @@
 """Steps, outcomes, approvals, incidents, similar tickets and knowledge in a real PostgreSQL."""
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -13,13 +14,14 @@ from desk_records import (
     observed,
     proposal,
     resolved,
+    triage,
     vector,
 )
 
 from orchestrator.domain.errors import BadInput, Conflict, NotFound
 from orchestrator.domain.resolution import ApprovalStatus, AwaitingRequester
 from orchestrator.domain.tickets import Stage, State
-from orchestrator.domain.triage import Entities
+from orchestrator.domain.triage import Entities, Link, LinkKind
 from orchestrator.ports import Claim
 from orchestrator.storage.similar import VectorWindows
 from orchestrator.storage.store import PostgresStore
@@ -286,6 +288,51 @@ def test_a_split_is_undone_work_that_stays_undone(store: PostgresStore, now: dat
         tx.split_incident(incident_id, [lead], reason="not the cause", by="lead@x")
     with store.transaction() as tx:
         assert tx.incident(incident_id)["lead"] == second
+        assert tx.ticket(second).state is State.ACTIVE  # or nobody would work on the incident
+
+
+def test_a_link_counts_only_while_its_incident_holds_the_ticket(store: PostgresStore, now: datetime) -> None:
+    [lead, second, third, fourth], claims = opened(store, now, 4)
+    followers = (second, third, fourth)
+    with store.transaction() as tx:
+        for ticket_id in followers:
+            incident_id = tx.join_incident(ticket_id, lead, title="Outage", now=now)
+        link = Link(kind=LinkKind.INCIDENT, ticket_id=lead, incident_id=incident_id, similarity=0.9, score=0.9, evidence=())
+        tx.save_triage({lead: triage()} | {each: replace(triage(), link=link) for each in followers}, now=now)
+        tx.save_outcomes({each: linked(lead, incident_id) for each in followers}, notes={}, now=now)
+        tx.finish(claims)
+        assert all(tx.triages(followers)[each].link == link for each in followers)
+    with store.transaction() as tx:
+        tx.split_incident(incident_id, [fourth], reason="another site", by="lead@x")
+        links = {each: found.link for each, found in tx.triages(followers).items()}
+        assert links == {second: link, third: link, fourth: None}
+    with store.transaction() as tx:
+        tx.split_incident(incident_id, [lead], reason="not the cause", by="lead@x")
+    with store.transaction() as tx:
+        links = {each: found.link for each, found in tx.triages(followers).items()}
+        assert links == {second: None, third: replace(link, ticket_id=second), fourth: None}
+        assert (tx.linked_to(lead), tx.linked_to(second)) == ([], [third])
+        assert {claim.ticket_id for claim in tx.claim(worker="w", limit=9, lease_s=60)} == {lead, second, fourth}
+
+
+def test_what_a_person_corrected_outlives_another_triage(store: PostgresStore, now: datetime) -> None:
+    [ticket_id], _ = opened(store, now)
+    with store.transaction() as tx:
+        tx.save_triage({ticket_id: triage(assignee="ann@x")}, now=now)
+        tx.record_feedback(ticket_id, "override", {"category": "vpn", "reason": "it is the tunnel"}, by="lead@x")
+        tx.record_feedback(ticket_id, "override", {"priority": 1, "group": "Network Engineering", "reason": "a site"}, by="lead@x")
+    for _ in range(2):
+        with store.transaction() as tx:
+            found, shown = tx.triages([ticket_id])[ticket_id], tx.ticket_record(ticket_id)
+            assert (found.classification.category, found.classification.abstained) == ("vpn", False)
+            assert (int(found.priority.level), found.assignment.group, found.assignment.assignee) == (
+                1,
+                "Network Engineering",
+                None,
+            )
+            assert (shown["category"], shown["group"], shown["assignee"]) == ("vpn", "Network Engineering", None)
+            assert shown["priority"]["level"] == 1 and shown["classification"]["overridden_from"] == "password_reset"
+            tx.save_triage({ticket_id: triage(assignee="ann@x")}, now=now)
 
 
 # --- similar tickets ---
