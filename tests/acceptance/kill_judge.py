@@ -1,6 +1,7 @@
 """After the storm: was anything lost, was anything done twice? Reads the desk's records and the systems' own list of calls.
 
-Nothing lost: every ticket that the gateway promised to keep has an outcome, and nobody waits for a ticket that is resolved.
+Nothing lost: every ticket that the gateway promised to keep has an outcome, none was given up, and nobody waits for a ticket that is
+resolved.
 Nothing twice: every effect in the world happened exactly once for the tickets that claim it and never otherwise; every reply of the
 desk arrived exactly once.
 """
@@ -21,6 +22,7 @@ def judge(store: Any, calls: Sequence[Mapping[str, Any]], flow: Flow, *, as_plan
     by_id = {record["id"]: record for record in records.values()}
     lost = [external for external, record in records.items() if record["state"] == "active" or not record["outcome"]]
     problems = [f"{flow.accepted[external]} ({external}) has no outcome" for external in lost]
+    problems += [f"{r['id']} was given up" for r in records.values() if any(e["kind"] == "given_up" for e in r["timeline"])]
     problems += [p for e, r in records.items() if as_planned and (p := _end(flow.cases[e], r, by_id))]
     problems += _effects(records, calls, flow, as_planned=as_planned)
     problems += _replies(records, calls)
