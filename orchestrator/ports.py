@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, StepRecord, Verdict
-from orchestrator.domain.tickets import IncomingTicket, Message, State, Ticket
+from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Entities, Triage
 
 Result = TypeVar("Result")
@@ -282,6 +282,10 @@ class Transaction(Protocol):
         """Raise the requester's assurance on this ticket to *proven*."""
         ...
 
+    def doubt_identity(self, ticket_id: str, held: Sequence[Assurance], *, by: str) -> None:
+        """Lower it to *claimed* where it is one of `held`: somebody spoke in their name who vouches for nobody."""
+        ...
+
     # knowledge
     def put_document(self, document: Mapping[str, Any], passages: Sequence[tuple[str, str, np.ndarray]], *, model: str) -> None:
         """(heading, text, vector) per passage; replaces the document of the same id when its digest changed."""
@@ -295,6 +299,10 @@ class Transaction(Protocol):
     # outbox, audit, switches, keys, adapters
     def enqueue(self, ticket_id: str, kind: str, payload: Mapping[str, Any], *, now: datetime) -> None:
         """One outbox item beside those that save_outcomes writes: "note", "one_time_code"."""
+        ...
+
+    def forget_commits(self) -> int:
+        """Housekeeping of the store's own bookkeeping."""
         ...
 
     def outbox_due(self, *, limit: int, now: datetime) -> list[OutboxItem]: ...

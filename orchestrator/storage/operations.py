@@ -144,3 +144,8 @@ def desired_adapters(connection: Connection) -> list[dict[str, Any]]:
 def set_adapter(connection: Connection, alias: str, name: str, *, path: str | None) -> None:
     execute(connection, ADAPTER, [alias, name, path])
     audit.append(connection, [(None, "adapter_set", audit.CLOISTER, {"alias": alias, "name": name})])
+
+
+def forget_commits(connection: Connection) -> int:
+    """Tokens of commits that nobody asks about any more."""
+    return execute(connection, "DELETE FROM commit_marker WHERE at < now() - interval '10 minutes'")

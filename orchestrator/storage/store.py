@@ -7,8 +7,10 @@ import random
 import select
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -34,12 +36,20 @@ TRY_AGAIN = ("40001", "40P01", "55P03", "57014")  # serialization, deadlock, loc
 CUT_OFF = ("57P01", "57P02", "57P03", "57P05")  # shutdown, crash, starting up, idle session closed
 
 
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A commit whose answer was lost."""
+
+    backend_pid: int
+    token: uuid.UUID
+
+
 class CommitUnknown(StoreUnavailable):
     """The connection broke during commit: it may have happened. `Store.run` finds out."""
 
-    def __init__(self, message: str, *, transaction_id: str | None) -> None:
+    def __init__(self, message: str, *, attempt: Attempt | None) -> None:
         super().__init__(message, hint="Look whether it was written before trying again.")
-        self.transaction_id = transaction_id
+        self.attempt = attempt
 
 
 class PostgresStore:
@@ -107,7 +117,7 @@ class PostgresStore:
                     results.append(work(transaction))
                 return results[0]
             except CommitUnknown as error:
-                if self._was_committed(error.transaction_id, deadline):
+                if self._was_committed(error.attempt, deadline):
                     return results[0]
             except StoreUnavailable:
                 if time.monotonic() + pause_s > deadline:
@@ -130,22 +140,23 @@ class PostgresStore:
             with suppress(PoolClosed):
                 self._pool.putconn(connection)
 
-    def _was_committed(self, transaction_id: str | None, deadline: float) -> bool:
-        if transaction_id is None:
+    def _was_committed(self, attempt: "Attempt | None", deadline: float) -> bool:
+        """Waits until the backend that was committing is gone, then looks for the token that it wrote."""
+        if attempt is None:
             return False  # it had written nothing
         while True:
             try:
                 with self._connection() as connection:
-                    row = connection.execute("SELECT pg_xact_status(%s::xid8) AS status", [transaction_id]).fetchone()
+                    busy = connection.execute(COMMITTING, [attempt.backend_pid]).fetchone()
+                    connection.rollback()  # what is looked for next must be seen as it is after that
+                    found = connection.execute("SELECT FROM commit_marker WHERE token = %s", [attempt.token]).fetchone()
                     connection.rollback()
-                if row is None or row["status"] != "in progress":
-                    return row is not None and row["status"] == "committed"
+                if found is not None or busy is None:
+                    return found is not None
             except (psycopg.Error, StoreUnavailable):
                 pass
             if time.monotonic() > deadline:
-                raise CommitUnknown(
-                    f"Whether transaction {transaction_id} was committed is not known.", transaction_id=transaction_id
-                )
+                raise CommitUnknown("Whether the transaction was committed is not known.", attempt=attempt)
             time.sleep(0.1)
 
     # --- waiting ---
@@ -187,6 +198,7 @@ class PostgresStore:
             self._listener = None
 
 
+COMMITTING = "SELECT FROM pg_stat_activity WHERE pid = %s AND datname = current_database() AND usename = current_user"
 NEXT_WORK = """
     SELECT extract(epoch FROM min(greatest(run_at, coalesce(lease_until, run_at))) - clock_timestamp())
     FROM (SELECT run_at, lease_until FROM job WHERE wanted > done AND dead_at IS NULL ORDER BY priority, ticket LIMIT 2000) AS j
@@ -220,16 +232,22 @@ def _configure(connection: psycopg.Connection) -> None:
     connection.rollback()
 
 
+MARK = """
+    INSERT INTO commit_marker (token) SELECT %s WHERE pg_current_xact_id_if_assigned() IS NOT NULL
+    RETURNING token
+"""
+
+
 def _commit(connection: Connection) -> None:
-    row = connection.execute("SELECT pg_current_xact_id_if_assigned()::text AS id").fetchone()
-    transaction_id = row["id"] if row else None
+    """A transaction that wrote leaves a token of its own, so that it can be found out afterwards whether it was committed."""
+    token, backend_pid = uuid.uuid4(), connection.info.backend_pid
+    row = connection.execute(MARK, [token]).fetchone()
     try:
         connection.commit()
     except psycopg.OperationalError as error:
         if error.sqlstate is None or error.sqlstate in CUT_OFF:
-            raise CommitUnknown(
-                f"The database went away during commit: {_first_line(error)}.", transaction_id=transaction_id
-            ) from error
+            attempt = Attempt(backend_pid=backend_pid, token=token) if row else None
+            raise CommitUnknown(f"The database went away during commit: {_first_line(error)}.", attempt=attempt) from error
         raise
 
 

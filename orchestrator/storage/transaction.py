@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.domain.resolution import Approval, HandedOver, Handover, Observation, Outcome, Proposal, StepRecord, Verdict
-from orchestrator.domain.tickets import IncomingTicket, Message, State, Ticket
+from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Entities, Triage
 from orchestrator.ports import Accepted, Claim, OutboxItem, Passage, Similar
 from orchestrator.storage import audit, knowledge, kpis, operations, queue, record, resolution, similar, tickets, triage
@@ -218,6 +218,9 @@ class PostgresTransaction:
     def prove_identity(self, ticket_id: str) -> None:
         resolution.prove_identity(self._connection, ticket_id)
 
+    def doubt_identity(self, ticket_id: str, held: Sequence[Assurance], *, by: str) -> None:
+        resolution.doubt_identity(self._connection, ticket_id, held, by=by)
+
     # --- knowledge ---
 
     def put_document(self, document: Mapping[str, Any], passages: Sequence[tuple[str, str, np.ndarray]], *, model: str) -> None:
@@ -235,6 +238,9 @@ class PostgresTransaction:
 
     def enqueue(self, ticket_id: str, kind: str, payload: Mapping[str, Any], *, now: datetime) -> None:
         operations.enqueue(self._connection, ticket_id, kind, payload, now=now)
+
+    def forget_commits(self) -> int:
+        return operations.forget_commits(self._connection)
 
     def outbox_due(self, *, limit: int, now: datetime) -> list[OutboxItem]:
         return operations.outbox_due(self._connection, limit=limit, now=now)

@@ -7,6 +7,7 @@ import stat
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -134,23 +135,41 @@ def test_a_commit_whose_answer_never_came_is_looked_up_and_not_done_twice(
     desk: PostgresStore, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection breaks after the server has committed: the driver only sees a broken connection."""
+    _lose_the_answer_of_one_commit(monkeypatch, committed=True)
+    [accepted] = desk.run(lambda tx: tx.accept([incoming("once")], now=now))
+    found, _ = desk.run(lambda tx: tx.list_tickets(q="once"))
+    assert [item["id"] for item in found] == [accepted.ticket_id]
+
+
+def test_a_commit_that_was_lost_in_a_crash_is_done_again_though_its_number_went_to_another(
+    desk: PostgresStore, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash PostgreSQL gives the number of a lost transaction to another one: only the token tells the two apart."""
+    _lose_the_answer_of_one_commit(monkeypatch, committed=False)
+    [accepted] = desk.run(lambda tx: tx.accept([incoming("lost")], now=now))
+    found, _ = desk.run(lambda tx: tx.list_tickets(q="lost"))
+    assert [item["id"] for item in found] == [accepted.ticket_id]
+
+
+def _lose_the_answer_of_one_commit(monkeypatch: pytest.MonkeyPatch, *, committed: bool) -> None:
+    """The first commit either happens or is rolled back by the server; the client hears of neither."""
     from orchestrator.storage import store as module
 
     committing = module._commit
     breaks = [True]
 
-    def commit_and_lose_the_answer(connection: psycopg.Connection) -> None:
+    def commit(connection: psycopg.Connection) -> None:
         if not breaks:
             return committing(connection)
         breaks.clear()
-        row = connection.execute("SELECT pg_current_xact_id_if_assigned()::text AS id").fetchone()
-        connection.commit()
-        raise CommitUnknown("The connection broke.", transaction_id=row["id"])  # type: ignore[index,call-overload]
+        token, pid = uuid.uuid4(), connection.info.backend_pid
+        connection.execute(module.MARK, [token])
+        if committed:
+            connection.commit()
+        connection.close()
+        raise CommitUnknown("The connection broke.", attempt=module.Attempt(backend_pid=pid, token=token))
 
-    monkeypatch.setattr(module, "_commit", commit_and_lose_the_answer)
-    [accepted] = desk.run(lambda tx: tx.accept([incoming("once")], now=now))
-    found, _ = desk.run(lambda tx: tx.list_tickets(q="once"))
-    assert [item["id"] for item in found] == [accepted.ticket_id]
+    monkeypatch.setattr(module, "_commit", commit)
 
 
 def test_starting_a_running_server_changes_nothing(own_server: Server) -> None:
