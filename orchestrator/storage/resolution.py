@@ -22,7 +22,7 @@ from orchestrator.domain.resolution import (
     StepRecord,
     Verdict,
 )
-from orchestrator.domain.tickets import TRANSITIONS, State
+from orchestrator.domain.tickets import TRANSITIONS, Assurance, State
 from orchestrator.ports import Claim
 from orchestrator.storage import audit, queue
 from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
@@ -125,6 +125,10 @@ ISSUE_CODE = """
 """
 PROVE = """
     UPDATE ticket SET requester = requester || '{"assurance": "proven"}', updated_at = now() WHERE number = %s
+"""
+DOUBT = """
+    UPDATE ticket SET requester = requester || '{"assurance": "claimed"}', updated_at = now()
+    WHERE number = %s AND requester ->> 'assurance' = ANY(%s)
 """
 
 
@@ -422,3 +426,11 @@ def prove_identity(connection: Connection, ticket_id: str) -> None:
         raise no_such_ticket(ticket_id)
     execute(connection, "UPDATE one_time_code SET used_at = now() WHERE ticket = %s", [number])
     audit.append(connection, [(ticket_id, "identity_proven", audit.CLOISTER, {"by": "one-time code"})])
+
+
+def doubt_identity(connection: Connection, ticket_id: str, held: Sequence[Assurance], *, by: str) -> None:
+    """The requester is again somebody who only claims to be it, where their assurance was one of `held`."""
+    number = number_of(ticket_id, "T")
+    queue.lock(connection, [number])
+    if execute(connection, DOUBT, [number, [level.value for level in held]]):
+        audit.append(connection, [(ticket_id, "identity_doubted", clean(by), {"by": by})])

@@ -105,6 +105,32 @@ def test_a_message_on_a_resolved_ticket_is_kept_and_reopens_nothing(gateway: Gat
     problem(client.post(f"/v1/tickets/{ticket_id}/reopen", json={"reason": "once more"}), 409)
 
 
+def test_who_vouches_for_nobody_does_not_speak_for_somebody_signed_in(gateway: Gateway, now: datetime) -> None:
+    """What a portal vouched for, and what a code proved, is not inherited by whoever has a key that only claims."""
+
+    def assurance(ticket_id: str) -> str:
+        return record(gateway, ticket_id)["requester"]["assurance"]
+
+    portal, service, lead = (gateway.client(name) for name in ("portal", "service", "lead"))
+    body = {"subject": "Cancel it", "requester": {"email": "p@example.test"}}
+    ticket_id = portal.post("/v1/tickets", json=body).json()["id"]
+    ask_requester(gateway.store, ticket_id, now=now)
+    assert portal.post(f"/v1/tickets/{ticket_id}/messages", json={"body": "yes"}).status_code == 202
+    assert assurance(ticket_id) == "authenticated"
+    assert service.post(f"/v1/tickets/{ticket_id}/messages", json={"body": "yes"}).status_code == 202
+    assert assurance(ticket_id) == "claimed"
+    gateway.store.run(lambda tx: tx.prove_identity(ticket_id))
+    assert service.post(f"/v1/tickets/{ticket_id}/messages", json={"body": "the second one"}).status_code == 202
+    assert assurance(ticket_id) == "proven"
+    resolve(gateway.store, ticket_id, now=now)
+    assert lead.post(f"/v1/tickets/{ticket_id}/reopen", json={"reason": "they called"}).status_code == 200
+    assert assurance(ticket_id) == "proven"
+    resolve(gateway.store, ticket_id, now=now)
+    assert service.post(f"/v1/tickets/{ticket_id}/reopen", json={"reason": "once more"}).status_code == 200
+    assert assurance(ticket_id) == "claimed"
+    assert "identity_doubted" in [event["kind"] for event in record(gateway, ticket_id)["timeline"]]
+
+
 def test_a_machine_never_speaks_for_the_desk(gateway: Gateway) -> None:
     ticket_id = gateway.submit()
     for author in ("desk", "note"):

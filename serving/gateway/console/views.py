@@ -215,6 +215,7 @@ SENTENCES: Mapping[str, tuple[str, Sentence]] = {
     "approval_expired": ("warn", lambda b: f"{b.get('approval')} expired undecided"),
     "code_issued": ("wait", lambda b: f"One-time code sent to {b.get('email')}"),
     "identity_proven": ("good", lambda b: f"Identity proven by {b.get('by')}"),
+    "identity_doubted": ("warn", lambda b: f"Identity only claimed again: {b.get('by')} vouches for nobody"),
     "retried": ("warn", lambda b: f"Will be tried again: {b.get('error', '')}"),
     "given_up": ("bad", lambda b: f"Given up: {b.get('error', '')}"),
 }

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse
 
 from orchestrator.domain.errors import BadInput
-from orchestrator.domain.tickets import Author, IncomingTicket, Message, Requester, State
+from orchestrator.domain.tickets import Assurance, Author, IncomingTicket, Message, Requester, State
 from orchestrator.intake.accept import accept, mended_note
 from orchestrator.storage import console
 from orchestrator.storage.transaction import PostgresTransaction
@@ -102,14 +102,16 @@ async def add_message(ticket_id: str, message: schemas.MessageIn, request: Reque
     if author is not Author.REQUESTER and caller.role == SERVICE:
         raise Refusal(403, f"A message of the author {author} is for people of the desk; this key has the role service.")
     words = Message(author=author, body=message.body, at=shop.parts.clock(), by=caller.name)
-    return (await once(request, shop.desk, lambda tx: _say(tx, ticket_id, words))).response()
+    return (await once(request, shop.desk, lambda tx: _say(tx, ticket_id, words, caller))).response()
 
 
-def _say(tx: PostgresTransaction, ticket_id: str, words: Message) -> Answer:
+def _say(tx: PostgresTransaction, ticket_id: str, words: Message, caller: Principal) -> Answer:
     state = tx.ticket(ticket_id).state
     wakes = words.author is Author.REQUESTER and state in (State.ACTIVE, State.PENDING)
     if wakes:
         tx.wake([ticket_id])  # first: the job's row is locked before the ticket's
+        if caller.assurance is Assurance.CLAIMED:  # who signed in at the portal may be somebody else than who says this
+            tx.doubt_identity(ticket_id, [Assurance.AUTHENTICATED], by=words.by)
     tx.add_message(ticket_id, words)
     if wakes:
         tx.set_state(ticket_id, State.ACTIVE, reason="the requester answered", by=words.by)
@@ -158,6 +160,8 @@ def reopened(tx: PostgresTransaction, ticket_id: str, reason: str, caller: Princ
     """The reason is kept as the requester's words where the requester's channel brings it, as a note where the desk does."""
     tx.reopen(ticket_id, reason=reason, by=caller.name)
     author = Author.REQUESTER if caller.role == SERVICE else Author.NOTE
+    if author is Author.REQUESTER and caller.assurance is Assurance.CLAIMED:  # a new round needs a proof of its own
+        tx.doubt_identity(ticket_id, [Assurance.AUTHENTICATED, Assurance.PROVEN], by=caller.name)
     tx.add_message(ticket_id, Message(author=author, body=reason, at=at, by=caller.name))
     return Answer(status=200, body={"id": ticket_id, "state": State.ACTIVE.value})
 
