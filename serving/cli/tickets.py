@@ -161,7 +161,8 @@ def _result(submitted: Submitted, found: Mapping[str, Mapping[str, Any]]) -> dic
 
 
 def _print_submitted(result: Mapping[str, Any]) -> None:
-    table = Table(title=f"{result['accepted']} tickets accepted, {len(result['refused'])} refused", title_justify="left")
+    out.print(f"{result['accepted']} tickets accepted, {len(result['refused'])} refused")
+    table = Table()
     for column in ("category", "tickets"):
         table.add_column(column)
     for category, count in result["categories"].items():
