@@ -103,7 +103,7 @@ def day_tickets(folder: Path) -> Tickets:
     known = [ticket for ticket in day.tickets if day.truth.get(ticket["id"], {}).get("category")]
     categories = [day.truth[ticket["id"]]["category"] for ticket in known]
     return Tickets(
-        title=f"the day “{day.title}”",
+        title=f"the day “{day.title.partition(',')[0]}”",
         texts=tuple(_text(ticket["subject"], ticket["description"]) for ticket in known),
         right=tuple(frozenset([each] if isinstance(each, str) else each) for each in categories),
     )
@@ -138,12 +138,13 @@ def house_tickets(embedder: Embedder, shipped: Head) -> tuple[Tickets, Head] | s
     texts = tuple(row.text for row, out in zip(rows, kept, strict=True) if out)
     if digest(texts) != HELD_OUT_SHA256:
         return f"the split made again ({len(texts)} tickets held out) is not the one that the bundled adapter was trained beside"
-    choose = random.Random(config["seed"])
+    choose = random.Random(config["seed"])  # every ticket is rewritten, so that these are the rewritings of the shipped head
+    rewritten = [(otherwise(row, choose), i) for i, row in enumerate(rows) for _ in range(config["head"]["rewrites"])]
     mine = [row for row, out in zip(rows, kept, strict=True) if not out]
-    owners = [row for row in mine for _ in range(config["head"]["rewrites"])]
-    rewritten = [otherwise(row, choose) for row in owners]
-    every = np.vstack([vectors[~kept], Encoder().encode(rewritten)])
-    features = Features([row.text for row in mine] + rewritten, every, config["head"])
+    owners = [rows[i] for _, i in rewritten if not kept[i]]
+    other = [text for text, i in rewritten if not kept[i]]
+    every = np.vstack([vectors[~kept], Encoder().encode(other)])
+    features = Features([row.text for row in mine] + other, every, config["head"])
     targets = np.array([shipped.classes.index(row.category) for row in [*mine, *owners]])
     fitted = features.fit(np.arange(len(targets)), targets)
     head = dataclasses.replace(
