@@ -517,11 +517,6 @@ class _Round:
             _advance(call.run, observation, self.driven)
 
 
-def _what(call: _Call) -> tuple[str, str]:
-    """Equal for the same look-up; an act is like no other."""
-    return call.proposal.action, call.proposal.idempotency_key if call.proposal.writes else canonical(dict(call.arguments))
-
-
 def _look_up(run: _Run, effect: Read) -> Proposal:
     """A look-up as it is stored. Its key is new in every run, for what it says may be new as well."""
     claim = run.work.claim

@@ -186,7 +186,9 @@ def _intent(place: int, proposal: Proposal, verdict: Verdict, now: datetime) -> 
 
 def save_observed(connection: Connection, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
     """Raises NotFound for a step that was never intended: what is carried out must have been written down before."""
-    bodies = [dumps(observation) for _, _, observation in observations]
+    once = {id(observation): observation for _, _, observation in observations}  # several tickets may have looked up the same
+    encoded = {key: dumps(observation) for key, observation in once.items()}
+    bodies = [encoded[id(observation)] for _, _, observation in observations]
     table = [(number_of(ticket_id, "T"), key, body, now) for (ticket_id, key, _), body in zip(observations, bodies, strict=True)]
     if not table:
         return
