@@ -165,6 +165,8 @@ class House:
         incoming = IncomingTicket(subject=more.pop("subject", ""), description=text, requester=requester)
         with self.store.transaction() as tx:
             ticket_id = tx.accept([incoming], now=clock())[0].ticket_id
+            if link and link.incident_id:
+                link = replace(link, incident_id=tx.join_incident(ticket_id, link.ticket_id, title=text, now=clock()))
             tx.save_triage({ticket_id: triage_of(category, text, link=link, **more)}, now=clock())
         return ticket_id
 
