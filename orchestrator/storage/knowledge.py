@@ -20,11 +20,12 @@ PUT = """
 """
 PASSAGE = "INSERT INTO passage (document, place, heading, text, model, vector) VALUES (%s, %s, %s, %s, %s, %s)"
 
-# Two rankings of the passages that may be shown: by cosine, and by the words they share with the question, rare words counting
-# more. Reciprocal rank fusion with the usual constant of 60 (Cormack, Clarke, Buettcher 2009) joins them without comparing scores.
+# Two rankings of the passages that may be shown: by cosine, and by the words that they and their title share with the question,
+# rare words counting more. Reciprocal rank fusion with the usual constant of 60 (Cormack, Clarke, Buettcher 2009) joins them
+# without comparing scores.
 SEARCH = r"""
     WITH allowed AS (
-        SELECT p.id, p.words, -(p.vector <#> %(vector)s) AS cosine
+        SELECT p.id, to_tsvector('simple', d.title) || p.words AS words, -(p.vector <#> %(vector)s) AS cosine
         FROM passage p JOIN document d ON d.id = p.document
         WHERE p.model = %(model)s AND (d.audience = 'requester' OR %(audience)s <> 'requester')
           AND (d.effective_on IS NULL OR d.effective_on <= current_date) AND (d.expires_on IS NULL OR d.expires_on > current_date)

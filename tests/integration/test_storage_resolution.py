@@ -413,6 +413,17 @@ def test_knowledge_is_found_by_meaning_and_by_words(store: PostgresStore) -> Non
         assert tx.search_knowledge("m", vector(1, 0), "' | & ! ) (", limit=1)[0].heading == "Export"
 
 
+def test_the_words_of_a_title_count(store: PostgresStore) -> None:
+    """Where nothing of a passage repeats its title, a worse one would win by the common words of the question."""
+    with store.transaction() as tx:
+        tx.put_document(document("office", title="Out of office"), [("Switch it on", "Choose two days.", vector(1, 0))], model="m")
+        tx.put_document(document("printer"), [("Printers", "How to add one of the printers.", vector(0.6, 0.8))], model="m")
+        tx.put_document(document("leave"), [("Leave", "Ask for leave.", vector(0, 1))], model="m")
+    with store.transaction() as tx:
+        found = tx.search_knowledge("m", vector(1, 0), "how to set out of office", limit=3)
+        assert found[0].document_id == "office"
+
+
 def test_requesters_see_only_what_is_for_them_and_in_force(store: PostgresStore) -> None:
     today = date.today()
     passage = [("Head", "words words", vector(1, 0))]
