@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.bench_orchestrator --tickets 6000 --workers 2
 
-What counts: accepting (in batches, inside the measured time), claiming, embedding, classifying, linking, prioritizing, routing, resolving
-by runbook with every intention and observation committed, outcomes, audit chain, and the outbox until the last reply is delivered. PostgreSQL
-runs on this machine's disk with fsync, full_page_writes and synchronous_commit on. What does not: the models (stand-ins), the systems of
-record (answered in memory, one world per worker process) and HTTP at the door.
+What counts: accepting (in batches, inside the measured time), claiming, embedding, classifying, linking, prioritizing, routing,
+resolving by runbook with every intention and observation committed, outcomes, audit chain, and the outbox until the last reply is
+delivered. PostgreSQL runs on this machine's disk with fsync, full_page_writes and synchronous_commit on. What does not: the models
+(stand-ins), the systems of record (answered in memory, one world per worker process) and HTTP at the door.
 """
 
 import argparse
@@ -111,10 +111,18 @@ def world(load: Load) -> dict[str, Any]:
     services = [service | {"tier": 2} for service in made["services"][:40]]
     return {
         **company,
-        **{kind: [*company.get(kind, []), *made[kind]] for kind in ("users", "accounts", "vpn_sessions", "licenses", "orders")},
+        **{
+            kind: _joined(company.get(kind, []), made[kind]) for kind in ("users", "accounts", "vpn_sessions", "licenses", "orders")
+        },
         "services": [*company["services"], *services],
         "alerts": [*company["alerts"], *made["alerts"][:40]],
     }
+
+
+def _joined(company: list[dict[str, Any]], made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Both; where the company and the made-up rows have the same id, the made-up row."""
+    taken = {row["id"] for row in made}
+    return [*(row for row in company if row["id"] not in taken), *made]
 
 
 # --- the processes ------------------------------------------------------------------------------------------------------
@@ -267,7 +275,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tickets", type=int, default=6000)
     parser.add_argument("--workers", type=int, default=2, help="worker processes")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=8, help="calls to systems of record under way at once, per worker")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
