@@ -10,6 +10,8 @@ from orchestrator.resolution.arguments import somebody_else
 from orchestrator.resolution.case import Case, Memory
 from orchestrator.resolution.governance import judge_ticket
 from orchestrator.resolution.playbook import Playbook
+from orchestrator.resolution.runbooks import Runbook
+from orchestrator.triage.link import INCIDENT_CATEGORIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,9 @@ def foresee(ticket: Ticket, triage: Triage, playbook: Playbook, *, now: datetime
     words = somebody_else(ticket.words_of_requester, own=[ticket.requester.email])
     if words and not open_to_all:
         return _person(f"Speaks for somebody else (“{words}”).")
-    tried = open_to_all if words else runbooks
+    tried = [runbook for runbook in (open_to_all if words else runbooks) if triage.causes or not _cures_a_cause(runbook)]
+    if not tried:
+        return _person(f"No alert explains it, and nothing else covers {case.category}: work for {case.group()}.")
     actions = tuple(sorted({act.act for runbook in tried for act in runbook.acts}))
     return Foresight(
         runbook=" or ".join(runbook.ref for runbook in tried),
@@ -57,6 +61,11 @@ def foresee(ticket: Ticket, triage: Triage, playbook: Playbook, *, now: datetime
         would_resolve=True,
         explanation=("Would be tried; whether the records bear it out only the systems of record can say.",),
     )
+
+
+def _cures_a_cause(runbook: Runbook) -> bool:
+    """Restart, rollback, rotation: without an alert that explains the ticket there is nothing to cure."""
+    return not runbook.for_requester_only and bool(INCIDENT_CATEGORIES & set(runbook.ticket_types))
 
 
 def _person(why: str) -> Foresight:

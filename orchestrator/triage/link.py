@@ -49,7 +49,7 @@ WEIGHTS: Mapping[str, float] = {
     "other_version": -2.5,
     "often_personal": -2.5,  # nothing but the text speaks for one cause, and such trouble is mostly one person's own
 }
-OFTEN_PERSONAL: Mapping[str, float] = {"vpn": 2.5, "email": 2.5, "sign_in_failure": 0.4}  # times "often_personal"
+OFTEN_PERSONAL: Mapping[str, float] = {"vpn": 2.5, "email": 2.5, "network": 0.5, "sign_in_failure": 0.4}  # times "often_personal"
 VETOES = {
     "other_site": "names another site",
     "other_service": "names another, unrelated service",
