@@ -36,6 +36,7 @@ class TicketRow:
     requester: str | None = None
     resolution: str | None = None
     line: int = 0
+    numbered: bool = False  # the file gave no id
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -242,6 +243,7 @@ def _row(
         requester=text("requester"),
         resolution=text("resolution"),
         line=line,
+        numbered=text("id") is None,
         extra={mended(key): mended(value) for key, value in record.items() if key not in used},
     )
 

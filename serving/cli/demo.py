@@ -111,8 +111,8 @@ def demo(json_file: Path | None, keep: bool, folder: Path, details: bool) -> Non
         _write(result, json_file)
         if keep:
             login = admin.post("/v1/console/logins", {})
-            out.print(f"\nConsole: {current.url}/console   one-time password: [bold]{login['password']}[/bold]")
-            out.print(f"Stop with: CLOISTER_HOME={home} cloister down")
+            out.print(f"\nConsole: {current.url}/console   one-time password: [bold]{login['password']}[/bold]", soft_wrap=True)
+            out.print(f"Stop with: CLOISTER_HOME={home} cloister down", soft_wrap=True)
     finally:
         if not keep:
             control.erase(home)
@@ -153,7 +153,8 @@ def _print(report: Report, result: dict[str, Any], details: bool) -> None:
         title="Tickets" if details else "Tickets that went differently from their truth", title_justify="left", show_lines=False
     )
     for column in ("ticket", "subject", "category", "outcome", "remarks"):
-        table.add_column(column, overflow="ellipsis", no_wrap=column != "remarks")
+        narrow = column in ("subject", "category")
+        table.add_column(column, overflow="ellipsis" if narrow else "fold", no_wrap=narrow, min_width=8 if narrow else None)
     for g in shown:
         table.add_row(g.ticket_id, g.subject[:44], _category(g), g.outcome, "; ".join(g.problems))
     if shown:

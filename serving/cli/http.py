@@ -27,13 +27,19 @@ class Client:
             raise ModelUnavailable(
                 "No stack is running here.", hint="Start one with `cloister up`, or set CLOISTER_URL and CLOISTER_API_KEY."
             )
-        self.key = key or os.environ.get("CLOISTER_API_KEY") or state.keys(home_folder())[role]
+        self.key = key or os.environ.get("CLOISTER_API_KEY") or self._own_key(running, role)
         self._http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {self.key}"},
             timeout=httpx.Timeout(150.0, connect=5.0),
             trust_env=False,
         )
+
+    def _own_key(self, running: state.StackState | None, role: str) -> str:
+        """Of the stack that runs here, and for no other address."""
+        if running is None or self.url != running.url:
+            raise ModelUnavailable(f"There is no key here for {self.url}.", hint="Set CLOISTER_API_KEY.")
+        return state.keys(home_folder())[role]
 
     def get(self, path: str, **query: Any) -> Any:
         return self._send("GET", path, params={k: v for k, v in query.items() if v is not None})

@@ -1,5 +1,6 @@
 """`cloister tickets submit, show, shadow`: a file to the running stack, one ticket to read, a run that touches nothing."""
 
+import hashlib
 import json
 import tempfile
 import time
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 from rich.console import Console
@@ -98,7 +100,7 @@ def _body(row: TicketRow, source: str, channel: str) -> dict[str, Any]:
         raise BadInput("no requester.", hint="Name the column: --map requester=COLUMN.")
     body: dict[str, Any] = {
         "source": source,
-        "external_id": row.id,
+        "external_id": _external_id(row),
         "subject": row.subject,
         "description": row.description,
         "requester": {"email": row.requester},
@@ -108,6 +110,14 @@ def _body(row: TicketRow, source: str, channel: str) -> dict[str, Any]:
     if row.created_at:
         body["created_at"] = row.created_at.isoformat()
     return body
+
+
+def _external_id(row: TicketRow) -> str:
+    """The file's id. A row without one is known by its words, too: another file of the same name has other tickets in its rows."""
+    if not row.numbered:
+        return row.id
+    words = json.dumps([row.subject, row.description, row.requester, row.created_at], default=str)
+    return f"{row.id}-{hashlib.sha256(words.encode()).hexdigest()[:12]}"
 
 
 def _post(client: Client, body: Mapping[str, Any]) -> str:
@@ -186,7 +196,7 @@ def show(ticket_id: str, as_json: bool) -> None:
     Example:  cloister tickets show T-1042
     Exit codes: 0 found, 1 no such ticket, 4 the stack does not answer
     """
-    record = Client(role="analyst").get(f"/v1/tickets/{ticket_id}")
+    record = Client(role="analyst").get(f"/v1/tickets/{quote(ticket_id or '-', safe='')}")
     if as_json:
         click.echo(json.dumps(record, indent=1, ensure_ascii=False))
         return

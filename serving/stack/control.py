@@ -46,7 +46,7 @@ def start(home: Path, *, overrides: Mapping[str, Any], world: Path | None, say: 
 
 
 def _spawn(home: Path, overrides: Mapping[str, Any], world: Path | None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "serving.stack.supervise", "--home", str(home), "--overrides", json.dumps(overrides)]
+    command = [sys.executable, "-m", state.SUPERVISOR, "--home", str(home), "--overrides", json.dumps(overrides)]
     if world is not None:
         command += ["--world", str(world)]
     log_file(home).parent.mkdir(parents=True, exist_ok=True)

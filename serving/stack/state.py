@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 ROLES = ("analyst", "lead", "approver", "ml-engineer", "auditor", "admin", "service")
+SUPERVISOR = "serving.stack.supervise"  # the module that runs a stack
 PORTAL = "portal"  # a key of role service whose kind vouches for the requester
 
 
@@ -40,20 +41,22 @@ def read_state(home: Path) -> StackState | None:
     """None when no stack was started here, or its supervisor is gone."""
     try:
         state = StackState(**json.loads((home / "stack.json").read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
-    return state if psutil.pid_exists(state.pid) and not _zombie(state.pid) else None
+    return state if _supervises(state.pid) else None
 
 
 def remove_state(home: Path) -> None:
     (home / "stack.json").unlink(missing_ok=True)
 
 
-def _zombie(pid: int) -> bool:
+def _supervises(pid: int) -> bool:
+    """After a crash or a reboot the number may belong to a process that is none of ours."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and SUPERVISOR in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def keys(home: Path) -> dict[str, str]:

@@ -54,6 +54,15 @@ def test_the_same_file_again_adds_nothing(gateway: Gateway, file: Path) -> None:
     assert len(gateway.client("analyst").get("/v1/tickets").json()["items"]) == 3
 
 
+def test_another_file_of_the_same_name_without_ids_is_not_taken_for_the_first(gateway: Gateway, tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text(f"subject,requester\nPrinter jams,{ADA}\n")
+    first = submitted(path)["tickets"][0]["id"]
+    assert submitted(path)["tickets"][0]["id"] == first
+    path.write_text(f"subject,requester\nLaptop stolen,{ADA}\n")
+    assert submitted(path)["tickets"][0]["id"] != first
+
+
 def test_what_the_desk_refuses_is_named_with_its_line_and_the_others_go_on(gateway: Gateway, tmp_path: Path) -> None:
     path = tmp_path / "export.csv"
     path.write_text(
