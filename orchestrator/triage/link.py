@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from difflib import SequenceMatcher
 from functools import lru_cache
+from itertools import chain, islice
 
 from orchestrator.domain.directory import Alert, Deployment, Directory, Service
 from orchestrator.domain.triage import Entities, Evidence, Link, LinkKind
@@ -193,20 +194,21 @@ def _words(text: str) -> frozenset[str]:
 
 def _rarity(bags: Sequence[frozenset[str]]) -> dict[str, float]:
     """ln((N + 1) / (df + 0.5)) squared: smoothed inverse document frequency over the candidates, as the overlap needs it."""
-    df = Counter(word for bag in bags for word in bag)
-    return {word: math.log((len(bags) + 1) / (count + 0.5)) ** 2 for word, count in df.items()}
+    df = Counter(chain.from_iterable(bags))
+    weight = [math.log((len(bags) + 1) / (count + 0.5)) ** 2 for count in range(len(bags) + 1)]
+    return {word: weight[count] for word, count in df.items()}
 
 
 def _overlaps(own: frozenset[str], bags: Sequence[frozenset[str]]) -> list[float]:
     """Cosine of each bag of words with `own`, weighted by rarity among all of them; 0..1."""
     rarity = _rarity([*bags, own])
-    own_norm = sum(rarity[word] for word in own)
+    own_norm = sum(map(rarity.__getitem__, own))
     return [_shared(own & bag, own_norm, bag, rarity) for bag in bags]
 
 
 def _shared(both: frozenset[str], own_norm: float, bag: frozenset[str], rarity: Mapping[str, float]) -> float:
-    shared = sum(rarity[word] for word in both)
-    return shared / math.sqrt(own_norm * sum(rarity[word] for word in bag)) if shared else 0.0
+    shared = sum(map(rarity.__getitem__, both))
+    return shared / math.sqrt(own_norm * sum(map(rarity.__getitem__, bag))) if shared else 0.0
 
 
 @lru_cache(maxsize=8192)
@@ -392,11 +394,14 @@ def link(subject: Subject, candidates: Sequence[Similar], directory: Directory, 
     """The best link of `subject` to an earlier ticket, or None. Candidates are earlier and within the time window."""
     if not candidates:
         return None
+    personal = personal_only or is_personal(subject)
+    if personal and not any(_same_requester(subject, other) for other in candidates):
+        return None
     overlaps = _overlaps(_words(subject.text), [_words(_text(other)) for other in candidates])
     for other, words in zip(candidates, overlaps, strict=True):
         if _is_duplicate(subject, other, words):
             return _duplicate(subject, other, words)
-    if personal_only or is_personal(subject):
+    if personal:
         return None
     return _incident(subject, candidates, overlaps, directory)
 
@@ -445,7 +450,8 @@ def _matter(other: Similar) -> str:
 
 def _stands_out(other: Similar, candidates: Sequence[Similar]) -> float:
     """Cosine beyond the mean of the nearest tickets of other matters; where there are few of those, it counts for less."""
-    foreign = [c.cosine for c in candidates if _matter(c) != _matter(other)][:NEIGHBORS]
+    mine = _matter(other)
+    foreign = list(islice((candidate.cosine for candidate in candidates if _matter(candidate) != mine), NEIGHBORS))
     return (other.cosine * len(foreign) - sum(foreign)) / NEIGHBORS
 
 
@@ -487,7 +493,7 @@ _RECORD = re.compile(r"\b([a-z]{2,5})-(\d{2,8})\b", re.I)  # SUB-419, PAY-88217
 
 def _is_duplicate(subject: Subject, other: Similar, words: float) -> bool:
     """The same requester's same matter: near-equal text, or the same number named again in like words."""
-    if not subject.requester_email or subject.requester_email.lower() != other.requester_email.lower():
+    if not _same_requester(subject, other):
         return False
     mine, theirs, text = subject.entities, other.entities, _text(other)
     same_number = bool({*mine.order_numbers, *mine.invoice_numbers} & {*theirs.order_numbers, *theirs.invoice_numbers})
@@ -500,6 +506,10 @@ def _is_duplicate(subject: Subject, other: Similar, words: float) -> bool:
     if subject.category in ABOUT_A_PERSON and words < PERSON_WORDS and other.cosine < 0.95:
         return False
     return not (_other_record(subject.text, text) or _other_sum(mine, theirs) or other_filling(subject.text, text))
+
+
+def _same_requester(subject: Subject, other: Similar) -> bool:
+    return bool(subject.requester_email) and subject.requester_email.lower() == other.requester_email.lower()
 
 
 def _other_record(left: str, right: str) -> bool:
