@@ -65,7 +65,7 @@ def stop(home: Path, *, timeout_s: float = 60.0) -> bool:
     """Stop the stack and wait until it is gone; False when none ran. Its children never outlive it."""
     running = state.read_state(home)
     if running is None:
-        return False
+        return _stop_database(home)
     supervisor = psutil.Process(running.pid)
     family = [supervisor, *supervisor.children(recursive=True)]
     os.kill(running.pid, signal.SIGTERM)
@@ -76,7 +76,16 @@ def stop(home: Path, *, timeout_s: float = 60.0) -> bool:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(family, timeout=10)
+    _stop_database(home)
     state.remove_state(home)
+    return True
+
+
+def _stop_database(home: Path) -> bool:
+    """The server is nobody's child: it outlives a supervisor that was killed."""
+    if not (home / "postgres").is_dir() or (server := Server(home / "postgres")).pid is None:
+        return False
+    server.stop()
     return True
 
 
