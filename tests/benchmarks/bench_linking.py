@@ -197,9 +197,8 @@ def main() -> None:
         return
     reports, vectors = read_reports(DATA, np.load(asked.vectors)["v"] if asked.vectors else None)
     clusters = [report.cluster for report in reports]
-    print(
-        f"{len(reports)} bug reports, {len(set(clusters))} clusters; {platform.processor() or platform.machine()}, {platform.python_version()}"
-    )
+    machine = platform.processor() or platform.machine()
+    print(f"{len(reports)} bug reports, {len(set(clusters))} clusters; {machine}, Python {platform.python_version()}")
     tuning, rest = halves(reports)
     tried = [(score, joined_from([reports[n] for n in tuning], vectors[tuning], score)) for score in np.arange(0.3, 0.75, 0.05)]
     for score, figures in tried:
