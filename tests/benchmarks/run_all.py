@@ -3,7 +3,7 @@
     python -m tests.benchmarks.run_all [--only bench_cascade ...]
 
 What the libraries log is held back and shown where a benchmark fails. Exit code 1 where one failed to run; a missed target is printed,
-and is no failure. Takes about fifteen minutes on two quiet cores. Wants them quiet: every benchmark prints the load beside its figures.
+and is no failure. Each took one to five minutes on two busy cores. Wants them quiet: the figures suffer from whatever else runs.
 """
 
 import argparse
