@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from orchestrator.domain.directory import Alert, Directory, Profile
-from orchestrator.domain.tickets import State, Ticket
+from orchestrator.domain.tickets import Stage, State, Ticket
 from orchestrator.domain.triage import OTHERS, Classification, Entities, Link, LinkKind, Signals, Triage
 from orchestrator.pipeline.house import House
 from orchestrator.ports import Claim, Clock, Embedder, Similar, Store, Transaction
@@ -131,7 +131,8 @@ class Triager:
             near = candidates.get(one.ticket.id, [])
             earlier = [_fresh(c, of_batch, incidents) for c in near if c.state in OPEN]
             found = link(one.subject, earlier, directory)
-            if found is None or found.kind is LinkKind.INCIDENT:
+            new = one.ticket.stage is Stage.ACCEPTED  # whom a person took out of an incident is not put back into it
+            if new and (found is None or found.kind is LinkKind.INCIDENT):
                 found = _by_cause(one, first, near) or found
             if found and found.kind is LinkKind.INCIDENT:
                 incident_id = tx.join_incident(one.ticket.id, found.ticket_id, title=_title(one.ticket), now=now)

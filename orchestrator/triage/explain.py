@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from orchestrator.domain.directory import Alert
 from orchestrator.domain.triage import Classification, Link, Triage
 
+TELLING = 0.5  # cosine from which a labeled ticket explains anything
+
 
 def explain(triage: Triage, alerts: Sequence[Alert] = ()) -> tuple[str, ...]:
     """What was found and why, one sentence each."""
     lines = [_classification(triage.classification)]
-    if triage.classification.neighbors:
-        nearest = triage.classification.neighbors[0]
+    nearest = next(iter(triage.classification.neighbors), None)
+    if nearest and nearest.similarity >= TELLING:
         lines.append(f"Nearest labeled ticket ({nearest.category}, cosine {nearest.similarity:.2f}): “{nearest.text[:120]}”.")
     if triage.classification.settled_by:
         lines.append(f"The wording alone left the type open; the alert {triage.classification.settled_by} settles it.")

@@ -1,6 +1,7 @@
 """`cloister demo`: a company's day through the real stack on this machine, graded by the end state of the world."""
 
 import json
+import signal
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from orchestrator.domain.errors import BadInput
 from serving.cli.http import Client, home_folder
 from serving.cli.stack import free_port
 from serving.demo.company import BUNDLED_DAY
@@ -88,6 +90,10 @@ def demo(json_file: Path | None, keep: bool, folder: Path, details: bool) -> Non
     Exit codes: 0 done with no wrong action, 1 a wrong action was found, 3 the day's files are bad, 4 the stack did not start
     """
     began = time.monotonic()
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise BadInput(f"There is no folder {json_file.absolute().parent} for --json {json_file}.")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     day = read_day(folder).shifted(datetime.now(UTC))
     home = home_folder() / "demo"
     control.erase(home)
@@ -117,6 +123,11 @@ def demo(json_file: Path | None, keep: bool, folder: Path, details: bool) -> Non
         if not keep:
             control.erase(home)
     raise SystemExit(1 if report.wrong_actions else 0)
+
+
+def _end(number: int, _: object) -> None:
+    """A closed terminal ends the demo as Ctrl-C does: what it started is taken down."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def as_json(report: Report, status: dict[str, Any], kpis: dict[str, Any], *, ready_s: float, replayed_s: float) -> dict[str, Any]:

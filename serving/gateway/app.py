@@ -142,6 +142,8 @@ def _place(location: tuple[int | str, ...]) -> str:
 def _words(item: dict[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         return "there is no such field"
+    if item["type"] == "string_pattern_mismatch":
+        return "must be an e-mail address" if item["loc"][-1] == "email" else "must not be empty"
     if item["type"] == "missing":
         return "is missing"
     return str(item["msg"]).removeprefix("Value error, ")[:300]

@@ -197,9 +197,25 @@ class ScoreIn(Body):
     items: Annotated[list[ScoreItem], Field(min_length=1, max_length=512)]
 
 
+class TextPart(Body):
+    type: Literal["text"]
+    text: StrictStr
+
+
 class ChatMessage(Body):
     role: Literal["system", "user", "assistant"]
-    content: StrictStr
+    content: (
+        StrictStr | Annotated[list[TextPart], Field(min_length=1, max_length=64, description="text alone: no images, no audio")]
+    )
+
+    def plain(self) -> dict[str, str]:
+        """Role and content, parts joined."""
+        content = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        return {"role": self.role, "content": content}
+
+
+class StreamOptions(Body):
+    include_usage: StrictBool | None = None
 
 
 class Generation(Body):
@@ -212,11 +228,21 @@ class Generation(Body):
     stop: StrictStr | Annotated[list[StrictStr], Field(max_length=4)] | None = None
     seed: Annotated[StrictInt | None, Field(ge=0, lt=2**63)] = None
     stream: StrictBool | None = None
+    stream_options: StreamOptions | None = None
     n: Annotated[Literal[1] | None, Field(description="one answer per request")] = None
 
 
 class ChatIn(Generation):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=256)]
+    max_completion_tokens: Annotated[StrictInt | None, Field(ge=1, description="the newer name of max_tokens")] = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> "ChatIn":
+        if self.max_completion_tokens is not None:
+            if self.max_tokens not in (None, self.max_completion_tokens):
+                raise ValueError("max_tokens and max_completion_tokens differ; give one of them")
+            self.max_tokens = self.max_completion_tokens
+        return self
 
 
 class CompletionIn(Generation):

@@ -101,12 +101,11 @@ def test_the_audit_log_is_whole_after_the_day(running: Running, replayed: Report
 def test_a_stock_openai_client_can_chat_complete_and_embed(running: Running) -> None:
     client = openai.OpenAI(base_url=f"{running.url}/v1", api_key=running.keys["admin"])
     names = [model.id for model in client.models.list().data]
-    chat = client.chat.completions.create(model=names[0], messages=[{"role": "user", "content": "Hello"}], max_tokens=4)
+    ask = {"model": names[0], "messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 4}
+    chat = client.chat.completions.create(**ask)
     assert chat.usage is not None and chat.usage.completion_tokens > 0
-    pieces = list(
-        client.chat.completions.create(model=names[0], messages=[{"role": "user", "content": "Hello"}], max_tokens=4, stream=True)
-    )
-    assert pieces[-1].choices == [] or pieces[-1].choices[0].finish_reason
+    pieces = list(client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+    assert pieces[-1].usage is not None and pieces[-1].usage.completion_tokens > 0
     assert client.completions.create(model=names[0], prompt="Hello", max_tokens=4).choices[0].text
     embedder = next(name for name in names if "MiniLM" in name)
     assert len(client.embeddings.create(model=embedder, input=["a", "b"]).data) == 2

@@ -70,7 +70,7 @@ async def list_models(request: Request) -> JSONResponse:
 async def chat(asked: schemas.ChatIn, request: Request) -> Response:
     """Answer a conversation. `stream: true` gives server-sent events."""
     shop = shop_of(request)
-    messages = [message.model_dump() for message in asked.messages]
+    messages = [message.plain() for message in asked.messages]
     return await _generate(request, asked, CHAT, shop.parts.language.chat(messages, _params(asked), model=asked.model))
 
 
@@ -99,7 +99,8 @@ async def _generate(request: Request, asked: schemas.Generation, shape: Shape, p
     head = {"id": f"{shape.prefix}-{secrets.token_hex(12)}", "created": int(shop.parts.clock().timestamp())}
     if asked.stream:
         first = await anext(pieces, None)  # what is wrong with the request, is told by its status, not in the stream
-        return StreamingResponse(_events(first, pieces, shape, head), media_type=EVENT_STREAM)
+        usage = bool(asked.stream_options and asked.stream_options.include_usage)
+        return StreamingResponse(_events(first, pieces, shape, head, usage=usage), media_type=EVENT_STREAM)
 
     async def produce() -> Answer:
         return Answer(status=200, body=await _whole(pieces, shape, head))
@@ -112,23 +113,32 @@ async def _whole(pieces: AsyncIterator[Piece], shape: Shape, head: Mapping[str, 
     async for piece in pieces:
         texts.append(piece.text)
         last = piece
-    usage = {"prompt_tokens": last.prompt_tokens, "completion_tokens": last.completion_tokens}
-    usage["total_tokens"] = sum(usage.values())
     choice = shape.choice("".join(texts), last.finish_reason or "stop")
-    return {**head, "object": shape.object, "model": last.model, "choices": [choice], "usage": usage}
+    return {**head, "object": shape.object, "model": last.model, "choices": [choice], "usage": _usage(last)}
 
 
-async def _events(first: Piece | None, pieces: AsyncIterator[Piece], shape: Shape, head: Mapping[str, Any]) -> AsyncIterator[str]:
+def _usage(last: Piece) -> dict[str, int]:
+    asked, answered = last.prompt_tokens, last.completion_tokens
+    return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+
+
+async def _events(
+    first: Piece | None, pieces: AsyncIterator[Piece], shape: Shape, head: Mapping[str, Any], *, usage: bool = False
+) -> AsyncIterator[str]:
     """An engine that dies on the way is told as an event; then the stream ends without [DONE]."""
+    last = first
     if first is not None:
         yield _event({**head, "object": shape.chunk, "model": first.model, "choices": [shape.part(first, first=True)]})
     try:
         async for piece in pieces:
+            last = piece
             yield _event({**head, "object": shape.chunk, "model": piece.model, "choices": [shape.part(piece, first=False)]})
     except CloisterError as error:
         problem = problem_of(error)
         yield _event({"error": {"message": problem.detail, "type": "server_error", "param": None, "code": problem.status}})
         return
+    if usage and last is not None:
+        yield _event({**head, "object": shape.chunk, "model": last.model, "choices": [], "usage": _usage(last)})
     yield "data: [DONE]\n\n"
 
 
