@@ -45,7 +45,7 @@ class Models(Section):
 
 
 class Worker(Section):
-    batch_size: int = Field(32, ge=1, le=512)
+    batch_size: int = Field(128, ge=1, le=512, description="tickets claimed at once, at most")
     lease_s: float = Field(30.0, ge=2)
     threads: int = Field(8, ge=1, le=64, description="calls to systems of record under way at once")
     replicas: int = Field(1, ge=1, le=32)
