@@ -28,6 +28,8 @@ from orchestrator.domain.resolution import Linked, Observation, ObservationStatu
 from orchestrator.domain.tickets import IncomingTicket, Requester, Ticket
 from orchestrator.domain.triage import Triage
 from orchestrator.intake.read_tickets import TicketRow
+from orchestrator.knowledge.documents import read_documents
+from orchestrator.knowledge.load import load_documents
 from orchestrator.pipeline.desk import Desk
 from orchestrator.pipeline.triage import LINK_WINDOW
 from orchestrator.ports import Clock, Embedder, LanguageModel, ScoreRequest, ScoreResult, SystemsOfRecord
@@ -154,6 +156,8 @@ def open_room(
             reads_in_shadow=behind is not None,
         )
         closing.callback(desk.pool.shutdown)
+        if behind is not None and desk.knowledge:
+            load_documents(store, desk.embedder, read_documents(desk.knowledge))
         yield Room(desk=desk, systems=systems, looks_up=behind is not None)
 
 

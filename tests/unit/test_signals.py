@@ -88,6 +88,7 @@ REPEATS = [
     "I have already called twice",
     "Still no answer.",
     "nobody replies",
+    "How many times do I have to write?",
     "Ich schreibe zum dritten Mal.",
     "Immer noch keine Antwort!",
     "C'est ma troisième relance.",
@@ -100,6 +101,7 @@ NO_REPEATS = [
     "Every third request fails with 504.",
     "The second message in the queue is stuck.",
     "I tried my password five times and it is locked.",
+    "No matter how many times I run setup I get the same message.",
     "It comes back at the login, three times now.",
 ]
 PRESSING = [
