@@ -15,6 +15,7 @@ from orchestrator.domain.errors import (
     ConfigurationError,
     ModelUnavailable,
     NotFound,
+    StoreUnavailable,
     WorldUnavailable,
 )
 from serving.platform import switch_off_phone_home
@@ -26,6 +27,7 @@ EXIT_CODES: tuple[tuple[type[CloisterError], int], ...] = (
     (CallerError, 1),
     (ModelUnavailable, 4),
     (WorldUnavailable, 4),
+    (StoreUnavailable, 4),
 )
 
 

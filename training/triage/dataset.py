@@ -231,6 +231,8 @@ def _titled(row: Row, choose: random.Random) -> str:
 
 def _typos(row: Row, choose: random.Random) -> str:
     letters = list(row.text)
+    if not letters:
+        return ""
     for _ in range(max(1, len(letters) // 40)):
         at = choose.randrange(max(1, len(letters) - 1))
         kind = choose.random()
