@@ -40,23 +40,25 @@ def explain_by_alerts(
         found = explaining_alerts(placed, category, subject.text, subject.created_at, directory)
         return tuple(sorted(found, key=lambda alert: _nearness(alert, placed)))
 
-    if not classification.abstained:
-        alerts = alerts_for(classification.category)
-        if (
-            classification.category in CAUSED_ELSEWHERE
-            and _considered(classification, OUTAGE)
-            and any(a.cleared_by for a in alerts)
-        ):
-            return replace(classification, category=OUTAGE, settled_by=alerts[0].id), alerts
-        return classification, alerts
-    for category, share in classification.alternatives:
-        if category in INCIDENT_CATEGORIES and share >= SETTLE_AT and (alerts := alerts_for(category)):
-            settled = replace(classification, category=category, abstained=False, settled_by=alerts[0].id)
-            return settled, alerts
+    for category in _open_types(classification):
+        if not (alerts := alerts_for(category)):
+            continue
+        if category in CAUSED_ELSEWHERE and _considers(classification, OUTAGE) and any(alert.cleared_by for alert in alerts):
+            category = OUTAGE
+        if category == classification.category and not classification.abstained:
+            return classification, alerts
+        return replace(classification, category=category, abstained=False, settled_by=alerts[0].id), alerts
     return classification, ()
 
 
-def _considered(classification: Classification, category: str) -> bool:
+def _open_types(classification: Classification) -> list[str]:
+    """The type that triage is sure of, else those that the wording suggests and that monitoring can settle."""
+    if not classification.abstained:
+        return [classification.category]
+    return [name for name, share in classification.alternatives if name in INCIDENT_CATEGORIES and share >= SETTLE_AT]
+
+
+def _considers(classification: Classification, category: str) -> bool:
     return any(name == category and share >= SETTLE_AT for name, share in classification.alternatives)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -160,16 +161,15 @@ def _write(result: dict[str, Any], json_file: Path | None) -> None:
 
 def _print(report: Report, result: dict[str, Any], details: bool) -> None:
     shown = [g for g in report.grades if details or g.problems]
-    table = Table(
-        title="Tickets" if details else "Tickets that went differently from their truth", title_justify="left", show_lines=False
-    )
-    for column in ("ticket", "subject", "category", "outcome", "remarks"):
-        narrow = column in ("subject", "category")
-        table.add_column(column, overflow="ellipsis" if narrow else "fold", no_wrap=narrow, min_width=8 if narrow else None)
-    for g in shown:
-        table.add_row(g.ticket_id, g.subject[:44], _category(g), g.outcome, "; ".join(g.problems))
     if shown:
-        out.print(table)
+        out.print("\n[bold]Tickets[/]" if details else "\n[bold]Tickets that went differently from their truth[/]")
+    for g in shown:
+        out.print(
+            f"  [bold]{g.ticket_id}[/]  {_category(g)} -> {g.outcome.replace('_', ' ')}  [dim]{escape(g.subject[:60])}[/]",
+            soft_wrap=True,
+        )
+        for problem in g.problems:
+            out.print(f"          {escape(problem)}", soft_wrap=True)
     out.print(_summary(report, result))
 
 

@@ -79,6 +79,11 @@ def test_two_sites_have_two_causes_and_two_regions_one() -> None:
     assert cause_of(europe) == cause_of(replace(europe, id="al-4", region="Americas"))
 
 
+def test_what_is_settled_is_the_outage_where_that_can_be_cured() -> None:
+    settled, _ = explain_by_alerts(subject("All tills in Graz are down"), UNSURE, profile(None), HOUSE)
+    assert (settled.category, settled.abstained) == ("service_outage", False)
+
+
 def test_mail_that_fails_with_a_service_that_can_be_cured_is_an_outage() -> None:
     sure = replace(UNSURE, abstained=False, confidence=0.9)
     settled, _ = explain_by_alerts(subject("mail from the tills in Graz is down"), sure, profile(None), HOUSE)
