@@ -19,6 +19,7 @@ from pathlib import Path
 from orchestrator.sandbox.process import SandboxProcess
 from orchestrator.storage.embedded import Server
 
+RESTART_S = 60.0
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -105,8 +106,9 @@ class DatabasePart:
     def kill(self) -> None:
         if pid := self.server.pid:
             os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-        self.server.restart_if_dead()
+        deadline = time.monotonic() + RESTART_S  # a killed postmaster lives on for a moment on a busy machine
+        while not self.server.restart_if_dead() and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 @dataclass

@@ -92,8 +92,8 @@ class Storm:
     def _leased(self) -> set[Lease]:
         """(ticket, token) of what some worker holds, or held when it died; what is claimed again has another token."""
         query = "SELECT ticket, token FROM job WHERE lease_until IS NOT NULL AND wanted > done"
-        with self.store.transaction() as tx:
-            return {(row["ticket"], row["token"]) for row in tx._connection.execute(query)}
+        rows = self.store.run(lambda tx: tx._connection.execute(query).fetchall())
+        return {(row["ticket"], row["token"]) for row in rows}
 
     def _until_work_goes_on(self) -> None:
         """Some ticket came in and some event was written since now."""
@@ -102,8 +102,7 @@ class Storm:
             time.sleep(0.05)
 
     def _events(self) -> int:
-        with self.store.transaction() as tx:
-            row = tx._connection.execute("SELECT seq FROM chain_head").fetchone()
+        row = self.store.run(lambda tx: tx._connection.execute("SELECT seq FROM chain_head").fetchone())
         return int(row["seq"]) if row else 0
 
     def settle(self, say: Say, *, timeout_s: float = 300.0) -> None:

@@ -1,6 +1,6 @@
 """Throughput of the orchestrator with stand-in models: from accepting a ticket to its delivered reply, everything durable.
 
-    python -m tests.benchmarks.bench_orchestrator --tickets 6000 --workers 2
+    python -m tests.benchmarks.bench_orchestrator --tickets 6000 --workers 3
 
 What counts: accepting (in batches, inside the measured time), claiming, embedding, classifying, linking, prioritizing, routing,
 resolving by runbook with every intention and observation committed, outcomes, audit chain, and the outbox until the last reply is
@@ -274,7 +274,7 @@ def report(load: Load, found: Mapping[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tickets", type=int, default=6000)
-    parser.add_argument("--workers", type=int, default=2, help="worker processes")
+    parser.add_argument("--workers", type=int, default=3, help="worker processes")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=8, help="calls to systems of record under way at once, per worker")
     parser.add_argument("--seed", type=int, default=1)
