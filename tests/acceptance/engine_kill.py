@@ -72,6 +72,7 @@ def _run(running: state.StackState, home: Path, *, kills: int, seed: int, chance
             problems += _settle(store)
             flow.ending.set()
             threads[1].join(timeout=60)
+            problems += _settle(store)  # what was approved or answered at the very end
             problems += [*flow.troubles, *judge(store, _calls(running, 0), flow, as_planned=False)]
     finally:
         flow.stopping.set()
