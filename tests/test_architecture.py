@@ -60,13 +60,13 @@ HOMES: Mapping[str, tuple[str, ...]] = {  # where a library may be imported: mod
     "psycopg": ("orchestrator.storage",),
     "psycopg_pool": ("orchestrator.storage",),
     "pgvector": ("orchestrator.storage",),
-    "httpx": ("orchestrator.connectors", "serving.cli", "serving.demo"),
+    "httpx": ("orchestrator.connectors", "serving.cli", "serving.demo", "training.promotion", "training.feedback"),
     "fastapi": ("serving", "orchestrator.sandbox"),
     "starlette": ("serving", "orchestrator.sandbox"),
     "uvicorn": ("serving", "orchestrator.sandbox"),
-    "click": ("serving.cli", "training"),
-    "rich": ("serving.cli", "training"),
-    "jinja2": ("orchestrator.resolution", "serving.gateway"),
+    "click": ("serving.cli", "training", "models.cli"),
+    "rich": ("serving.cli", "training", "models.cli"),
+    "jinja2": ("orchestrator.resolution", "serving.gateway", "training"),  # macros, console, reports
 }
 NEVER = frozenset(
     {"pickle", "dill", "cloudpickle", "joblib", "requests", "aiohttp", "sqlalchemy", "litellm", "langchain", "openai"}

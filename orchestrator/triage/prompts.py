@@ -13,6 +13,8 @@ CODES: tuple[str, ...] = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 """64 codes; each is one token in every byte-level vocabulary, also at the start of a line, where the prompt ends."""
 
 TRIAGE_INSTRUCTION = "Answer with the code of the type that fits the ticket."
+RERANK_INSTRUCTION = "Compare the ticket with the examples. Answer with the code of the type that fits the ticket."
+EXAMPLE_CHARS = 140  # of a labeled ticket shown beside a candidate
 WINDOW_CHARS = 1000  # of a ticket the model sees this much: what people want stands at the start, the newest sentence at the end
 WINDOW_TAIL_CHARS = 300
 
@@ -51,6 +53,22 @@ def choice_prefix(instruction: str, options: Sequence[Option]) -> str:
 def choice_suffix(text: str, *, chars: int = WINDOW_CHARS) -> str:
     """The part of one request: the ticket, then the line where the code comes."""
     return f"{window(text, chars=chars, tail_chars=min(WINDOW_TAIL_CHARS, chars // 3)) or '(empty)'}\nType:\n"
+
+
+def candidate(code: str, name: str, examples: Sequence[str]) -> Option:
+    """A candidate of a re-ranking: its name and some labeled tickets of that type, the most alike first."""
+    shown = (window(text, chars=EXAMPLE_CHARS, tail_chars=EXAMPLE_CHARS // 3).replace("\n", " ") for text in examples)
+    return Option(code=code, name=name.replace("_", " "), means=" | ".join(text for text in shown if text))
+
+
+def rerank_prefix() -> str:
+    """The part that all re-ranking requests share; candidates differ from ticket to ticket and come behind it."""
+    return f"{RERANK_INSTRUCTION}\n"
+
+
+def rerank_suffix(candidates: Sequence[Option], text: str, *, chars: int = WINDOW_CHARS) -> str:
+    """The part of one re-ranking request. `rerank_prefix() + rerank_suffix(c, t)` equals `choice_prompt(RERANK_INSTRUCTION, c, t)`."""
+    return choice_prompt(RERANK_INSTRUCTION, candidates, text, chars=chars).removeprefix(rerank_prefix())
 
 
 def choice_prompt(instruction: str, options: Sequence[Option], text: str, *, chars: int = WINDOW_CHARS) -> str:
