@@ -1,4 +1,4 @@
-"""`cloister train`: the steps from an export of tickets to a promoted adapter. Knows where each step's command lives; imports it when called."""
+"""`cloister train`: the steps from an export of tickets to a promoted adapter. Knows where each lives; imports it when called."""
 
 from collections.abc import Mapping
 from importlib import import_module
