@@ -197,16 +197,18 @@ Choices = tuple[Pack, torch.Tensor, list[list[int]]]
 def candidate_rows(
     sources: list[Labeled], tokenizer: PreTrainedTokenizerFast, *, packs: int, requests: int, seed: int
 ) -> Iterator[Choices]:
-    """Rows of requests that each bring their own candidates with examples, for ever. All requests of a row have as many codes."""
+    """Requests that each bring their own candidates with examples, a row each, for ever."""
     choose = random.Random(seed)
     prefix = tokenizer.encode(rerank_prefix(), add_special_tokens=False)
     code_ids = [tokenizer.get_vocab()[code] for code in CODES]
     while True:
-        rows, targets, codes_of_rows = [], [], []
+        rows: list[tuple[list[int], list[list[int]]]] = []
+        targets, codes_of_rows = [], []
+        count = choose.randint(3, 7)  # the same for all, so that rows are of like length
         for _ in range(packs):
-            source, count = choose.choice(sources), choose.randint(3, 7)
-            others, style, suffixes = choose.random() < 0.4, choose.random(), []
-            while len(suffixes) < requests:
+            source = choose.choice(sources)
+            others, style, done = choose.random() < 0.4, choose.random(), len(rows) + requests
+            while len(rows) < done:
                 index = choose.randrange(len(source.texts))
                 found = source.candidates(index, count)
                 label = int(source.label[index])
@@ -227,9 +229,9 @@ def candidate_rows(
                 inside = [i for i, (name, _) in enumerate(shown) if name == label]
                 targets.append(inside[0] if inside else count)
                 text = source.texts[index]
-                suffixes.append(tokenizer.encode(rerank_suffix(options, text, chars=400), add_special_tokens=False)[:700])
-            rows.append((prefix, suffixes))
-            codes_of_rows.append(code_ids[: count + others])
+                ids = tokenizer.encode(rerank_suffix(options, text, chars=300), add_special_tokens=False)
+                rows.append((prefix, [ids]))
+                codes_of_rows.append(code_ids[: count + others])
         yield pack(rows, pad_id=tokenizer.pad_token_id), torch.tensor(targets), codes_of_rows
 
 
