@@ -52,7 +52,7 @@ QUESTIONS = (
     "Choose the code of the line that fits the ticket best.",
     "Which of these is the ticket about? Answer with its code.",
 )
-DISTILL_WEIGHT, CHOICE_WEIGHT, SENTENCE_WEIGHT = 2.0, 1.0, 0.3
+DISTILL_WEIGHT, CHOICE_WEIGHT, SENTENCE_WEIGHT, GUIDE_WEIGHT = 2.0, 1.0, 0.3, 1.0
 CONTRAST_TEMPERATURE = 0.05
 
 
@@ -193,17 +193,21 @@ def labeled_sources(work: Path, desk: list[Row], desk_vectors: np.ndarray) -> li
 Choices = tuple[Pack, torch.Tensor, list[list[int]]]
 """A pack, the position of the right code among its row's codes [requests], token ids of each row's codes."""
 
+Guide = tuple[torch.Tensor, torch.Tensor]
+"""Positions [m, 2] (row, column) where a line of examples or the ticket ends, and the teacher's vector [m, 384] of what it says."""
+
 
 def candidate_rows(
     sources: list[Labeled], tokenizer: PreTrainedTokenizerFast, *, packs: int, requests: int, seed: int
-) -> Iterator[Choices]:
+) -> Iterator[tuple[Choices, Guide]]:
     """Requests that each bring their own candidates with examples, a row each, for ever."""
     choose = random.Random(seed)
+    line_break = tokenizer.encode("\n", add_special_tokens=False)[0]
     prefix = tokenizer.encode(rerank_prefix(), add_special_tokens=False)
     code_ids = [tokenizer.get_vocab()[code] for code in CODES]
     while True:
         rows: list[tuple[list[int], list[list[int]]]] = []
-        targets, codes_of_rows = [], []
+        targets, codes_of_rows, guide_at, guide_to = [], [], [], []
         count = choose.randint(3, 7)  # the same for all, so that rows are of like length
         for _ in range(packs):
             source = choose.choice(sources)
@@ -220,19 +224,25 @@ def candidate_rows(
                     found[right] = source.candidates(index, count + 1)[-1] if len(source.names) > count else found[right]
                     gone = found[right][0] != label
                 shown = sorted(found, key=lambda each: source.names[each[0]])
-                options = []
+                options, meant = [], []
                 for code, (name, members) in zip(CODES, shown, strict=False):
-                    texts = [source.texts[i] for i in members[: 1 if choose.random() < 0.3 else 2]]
+                    members = members[: 1 if choose.random() < 0.3 else 2]
+                    texts = [source.texts[i] for i in members]
                     options.append(candidate(code, source.names[name] if style < 0.85 else "", texts))
+                    meant.append(source.vectors[members].mean(0))
                 if others:
                     options.append(Option(code=CODES[count], name="Others", means="anything else"))
                 inside = [i for i, (name, _) in enumerate(shown) if name == label]
                 targets.append(inside[0] if inside else count)
                 text = source.texts[index]
                 ids = tokenizer.encode(rerank_suffix(options, text, chars=300), add_special_tokens=False)
+                breaks = [len(prefix) + at for at, token in enumerate(ids) if token == line_break]
+                guide_at += [(len(rows), at) for at in (*breaks[:count], breaks[-1])]
+                guide_to += [*meant, source.vectors[index]]
                 rows.append((prefix, [ids]))
                 codes_of_rows.append(code_ids[: count + others])
-        yield pack(rows, pad_id=tokenizer.pad_token_id), torch.tensor(targets), codes_of_rows
+        guide = torch.tensor(guide_at), F.normalize(torch.from_numpy(np.stack(guide_to)), dim=-1)
+        yield (pack(rows, pad_id=tokenizer.pad_token_id), torch.tensor(targets), codes_of_rows), guide
 
 
 def choice_rows(
@@ -308,17 +318,30 @@ def sentence_losses(
     return language, (1 - similar.diagonal()).mean() + 0.15 * contrast
 
 
-def choice_loss(model: Qwen3ForCausalLM, packed: Pack, targets: torch.Tensor, codes: list[list[int]]) -> tuple[torch.Tensor, float]:
-    """(cross-entropy over the listed codes, share right)."""
-    hidden = model.model(input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask).last_hidden_state
-    ends, losses, right = packed.ends, [], 0.0
+def choice_loss(
+    model: Qwen3ForCausalLM, choices: Choices, guided: tuple[nn.Linear, Guide] | None = None
+) -> tuple[torch.Tensor, float, torch.Tensor]:
+    """(cross-entropy over the listed codes, share right, distance to the teacher at the ends of lines, 0 where there is no guide).
+
+    The guide is met two layers before the last: a layer to compare, a layer to answer.
+    """
+    packed, targets, codes = choices
+    out = model.model(
+        input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask, output_hidden_states=guided is not None
+    )
+    hidden, ends, losses, right = out.last_hidden_state, packed.ends, [], 0.0
     for row, row_codes in enumerate(codes):
         at = ends[ends[:, 0] == row]
         scores = F.linear(hidden[row, at[:, 1]], model.lm_head.weight[row_codes]).float()
         row_targets = targets[ends[:, 0] == row]
         losses.append(F.cross_entropy(scores, row_targets))
         right += (scores.argmax(-1) == row_targets).float().mean().item() / len(codes)
-    return torch.stack(losses).mean(), right
+    distance = torch.zeros(())
+    if guided is not None:
+        to_teacher, (at, vectors) = guided
+        state = out.hidden_states[-3][at[:, 0], at[:, 1]]
+        distance = 1 - (F.normalize(to_teacher(F.rms_norm(state, state.shape[-1:])).float(), dim=-1) * vectors).sum(-1).mean()
+    return torch.stack(losses).mean(), right, distance
 
 
 # --- the run --------------------------------------------------------------------------------------------------------
@@ -435,12 +458,14 @@ def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
             sentence, distill = sentence_losses(model, to_teacher, ids, lengths, vectors)
         (SENTENCE_WEIGHT * sentence + DISTILL_WEIGHT * distill).backward()
         chosen = {}
-        for kind, (packed, targets, codes) in (("choice", next(choices)), ("candidate", next(compared))):
+        candidates, guide = next(compared)
+        for kind, rows_of_kind, guided in (("choice", next(choices), None), ("candidate", candidates, (to_teacher, guide))):
             with torch.autocast("cpu", torch.bfloat16):
-                loss, right = choice_loss(model, packed, targets, codes)
-            (CHOICE_WEIGHT * loss).backward()
+                loss, right, distance = choice_loss(model, rows_of_kind, guided)
+            (CHOICE_WEIGHT * loss + GUIDE_WEIGHT * distance).backward()
             chosen |= {kind: loss.item(), f"{kind}_right": right}
-            seen += packed.ids.numel()
+            seen += rows_of_kind[0].ids.numel()
+        chosen["guide"] = distance.item()
         nn.utils.clip_grad_norm_(list(model.parameters()) + list(to_teacher.parameters()), 1.0)
         for optimizer in opts:
             optimizer.step()
