@@ -31,6 +31,7 @@ __all__ = [
     "from_record",
     "read",
     "render",
+    "shown",
     "verify",
     "write",
 ]
@@ -128,7 +129,7 @@ def write(folder: Path, *, name: str, kind: Kind, **fields: Any) -> Manifest:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a folder, its files not looked at."""
+    """The manifest of a folder, its files not looked at. Raises ModelRefused where it says what no manifest may say."""
     path = folder / MANIFEST_FILE
     if path.is_symlink() or not path.is_file():
         raise ModelRefused(f"{folder} has no {MANIFEST_FILE}. A model is imported with its manifest.")
@@ -138,7 +139,11 @@ def read(folder: Path) -> Manifest:
         raise ModelRefused(f"{path} {error}") from error
     if not isinstance(record, dict):
         raise ModelRefused(f"{path} is not an object")
-    return from_record(record)
+    manifest = from_record(record)
+    problems = _field_problems(manifest)
+    if problems:
+        raise ModelRefused(f"{folder} is refused: {'; '.join(problems)}.")
+    return manifest
 
 
 def verify(folder: Path, *, expect: str | None = None, base: Path | None = None, deep: bool = False) -> Manifest:
@@ -158,15 +163,12 @@ def verify(folder: Path, *, expect: str | None = None, base: Path | None = None,
 
 
 def _problems(folder: Path, manifest: Manifest, *, expect: str | None, base: Path | None, deep: bool) -> list[str]:
-    problems = _field_problems(manifest)
-    if problems:
-        return problems
-    problems += _manifest_file_problems(folder, manifest)
+    problems = _manifest_file_problems(folder, manifest)
     if expect is not None and manifest.full_name != expect:
         problems.append(f"it is {manifest.full_name}, not {expect}: its manifest was altered or it is another model")
     present = sorted(path.name for path in folder.iterdir() if path.name not in BESIDE)
     problems += [f"{name} is missing" for name in manifest.files if name not in present]
-    problems += [f"{name!r} is not in the manifest" for name in present if name not in manifest.files]
+    problems += [f"{shown(name)} is not in the manifest" for name in present if name not in manifest.files]
     problems += folder_problems(folder, present, kind=manifest.kind, base=manifest.base, base_folder=base, deep=deep)
     for name in present:
         if name in manifest.files and (folder / name).is_file() and not (folder / name).is_symlink():
@@ -183,6 +185,11 @@ def _problems(folder: Path, manifest: Manifest, *, expect: str | None, base: Pat
         if getattr(manifest, key) is not None and f"{key}.json" not in manifest.files
     ]
     return problems
+
+
+def shown(name: str) -> str:
+    """A file's name as a message may hold it: odd characters escaped."""
+    return name if FILE_NAME.fullmatch(name) else ascii(name)
 
 
 def _byte_problems(path: Path, entry: FileEntry) -> list[str]:

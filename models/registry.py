@@ -22,7 +22,7 @@ from typing import Any
 from models import strict_json
 from models.inspection import FILE_NAME, FULL_NAME
 from models.local import ADAPTER, STORE
-from models.manifest import BESIDE, MANIFEST_FILE, SIGNATURE_FILE, Kind, Manifest, ModelRefused, read, verify
+from models.manifest import BESIDE, MANIFEST_FILE, SIGNATURE_FILE, Kind, Manifest, ModelRefused, read, shown, verify
 from models.signing import Judgement, Standing, Trusted, judge, read_trusted
 from models.strict_json import Malformed
 
@@ -92,12 +92,17 @@ class Registry:
 
     def entries(self) -> list[Entry]:
         """Bundled models, then imported ones from old to new."""
-        bundled = [_entry(path.parent, bundled=True) for path in sorted(self.store.glob(f"*/{MANIFEST_FILE}"))]
+        bundled = [_bundled(path.parent) for path in sorted(self.store.glob(f"*/{MANIFEST_FILE}"))]
         known = {entry.full_name for entry in bundled}
         folders = [path for path in self.root.iterdir() if FULL_NAME.fullmatch(path.name)] if self.root.is_dir() else []
         folders = [path for path in folders if path.name not in known and (path / MANIFEST_FILE).is_file()]
         imported = sorted(folders, key=lambda path: ((path / MANIFEST_FILE).stat().st_mtime_ns, path.name))
-        return bundled + [_entry(path, name=path.name) for path in imported]
+        return bundled + [entry for path in imported if (entry := _imported(path))]
+
+    def damaged(self) -> list[str]:
+        """Full names of folders whose manifest cannot be read any more; they are in no list."""
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        return sorted(path.name for path in folders if FULL_NAME.fullmatch(path.name) and not _imported(path))
 
     def find(self, name: str) -> Entry:
         """The model of a full name, of a beginning of one (`name@sha256-<6 or more digits>`), or the newest of a plain name.
@@ -205,7 +210,8 @@ class Registry:
             if expect is None and FULL_NAME.fullmatch(shown.name):
                 expect = shown.name
             manifest = verify(folder, expect=expect, base=self._base_of(manifest, base), deep=True)
-            return manifest, self.judge(folder, manifest, trusted=trusted, require=require_signature)
+            bundled = self._is_bundled(manifest.full_name)
+            return manifest, self.judge(folder, manifest, trusted=trusted, require=require_signature, bundled=bundled)
         except ModelRefused as error:
             raise type(error)(str(error).replace(str(folder), str(shown))) from error
 
@@ -218,10 +224,10 @@ class Registry:
         """Rename a checked, staged copy to its name. Where the model is there and whole, it stays; a better signature is taken over."""
         name = manifest.full_name
         target = self.root / name
-        if any(entry.bundled and entry.full_name == name for entry in self.entries()):
+        if self._is_bundled(name):
             return name
         if target.exists() and self._is_whole(target, name):
-            if (copy / SIGNATURE_FILE).exists():
+            if self._is_better_signed(copy, target, manifest):
                 (copy / SIGNATURE_FILE).replace(target / SIGNATURE_FILE)
             return name
         if target.exists():
@@ -231,6 +237,14 @@ class Registry:
         copy.rename(target)
         _sync_folder(self.root)
         return name
+
+    def _is_bundled(self, full_name: str) -> bool:
+        return any(entry.bundled and entry.full_name == full_name for entry in self.entries())
+
+    def _is_better_signed(self, copy: Path, target: Path, manifest: Manifest) -> bool:
+        """A signature by a trusted key replaces another; any signature replaces none."""
+        new, old = (judge(folder, manifest, self.trusted()).standing for folder in (copy, target))
+        return new is Standing.SIGNED or (new is Standing.UNTRUSTED and old is Standing.UNSIGNED)
 
     def _is_whole(self, folder: Path, name: str) -> bool:
         try:
@@ -318,19 +332,23 @@ class Registry:
                 raise RegistryError(
                     f"there is nothing to roll back: {alias} of {task} has no earlier target. `cloister models history` lists the moves."
                 )
-            before = standing[-2] if len(standing) > 1 else None
+            last, before = standing[-1], standing[-2] if len(standing) > 1 else None
             move = Move(
                 number=0,
                 at="",
                 task=task,
                 alias=alias,
-                name=before.name if before else None,
+                name=before.name if before else self._still_there(last.previous),
                 percent=before.percent if before else None,
                 by=by,
                 reason=reason,
-                undoes=standing[-1].number,
+                undoes=last.number,
             )
             return self._append(move)
+
+    def _still_there(self, full_name: str | None) -> str | None:
+        """The bundled model that was live before anybody moved anything; None where an upgrade has replaced it."""
+        return full_name if full_name and any(entry.full_name == full_name for entry in self.entries()) else None
 
     def gate(self, full_name: str) -> Mapping[str, Any] | None:
         """The report of the promotion gate about a model, or None. Raises RegistryError when it cannot be understood."""
@@ -433,7 +451,7 @@ def copy_model(source: Path, target: Path, *, progress: Progress | None = None) 
     listed = read(source).files.keys() | BESIDE
     extra = [path.name for path in paths if path.name not in listed]
     if extra:
-        raise ModelRefused(f"{source} is refused: {', '.join(map(repr, extra))} is not in the manifest.")
+        raise ModelRefused(f"{source} is refused: {', '.join(map(shown, extra))} is not in the manifest.")
     target.mkdir(parents=True)
     for path in paths:
         copy_file(path, target / path.name, progress=progress)
@@ -459,9 +477,17 @@ def _why_odd(path: Path) -> str:
     return f"{path.name!r} is not a plain file name of letters, digits, dot, dash and underscore"
 
 
-def _entry(folder: Path, *, bundled: bool = False, name: str | None = None) -> Entry:
+def _bundled(folder: Path) -> Entry:
     manifest = read(folder)
-    return Entry(full_name=name or manifest.full_name, folder=folder, manifest=manifest, bundled=bundled)
+    return Entry(full_name=manifest.full_name, folder=folder, manifest=manifest, bundled=True)
+
+
+def _imported(folder: Path) -> Entry | None:
+    """None where the manifest cannot be read. The name is the folder's: whether the content still has it is `verify`'s matter."""
+    try:
+        return Entry(full_name=folder.name, folder=folder, manifest=read(folder))
+    except ModelRefused:
+        return None
 
 
 def _is_flag(settings: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 
 import click
 
+from models.manifest import ModelRefused
 from orchestrator.domain.errors import (
     BadInput,
     CallerError,
@@ -73,3 +74,6 @@ def main() -> None:
     except CloisterError as error:
         click.echo(f"cloister: {error}", err=True)
         sys.exit(exit_code(error))
+    except ModelRefused as error:
+        click.echo(f"cloister: {error}", err=True)
+        sys.exit(1)
