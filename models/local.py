@@ -7,7 +7,6 @@ from models.manifest import MANIFEST_FILE, Manifest, ModelRefused, read, verify
 STORE = Path(__file__).parent / "store"
 BASE = "cloister-nano"
 ADAPTER = "triage"
-HEAD = "triage-head"
 
 
 def installed(store: Path = STORE) -> list[Manifest]:

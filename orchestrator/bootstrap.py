@@ -36,9 +36,11 @@ def open_systems(url: str, secret: str, *, clock: Clock = utc_now) -> HttpSystem
     )
 
 
-def load_classifier(language_model: LanguageModel | None, *, head: Path | None = None, company: Path | None = None) -> Classifier:
-    """The cascade of the head in `head` (none: the bundled one) and the language model."""
-    return load_cascade(language_model, head=head, taxonomy=load_taxonomy((company or COMPANY) / "taxonomy.yaml"))
+def load_classifier(
+    language_model: LanguageModel | None, *, folder: Path | None = None, embedder: Embedder | None = None
+) -> Classifier:
+    """The cascade of the model in `folder` (none: the bundled one), with its own types."""
+    return load_cascade(language_model, folder=folder, embedder=embedder)
 
 
 def build_desk(

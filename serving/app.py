@@ -11,7 +11,7 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from models.local import ADAPTER, BASE, HEAD, STORE
+from models.local import ADAPTER, BASE, STORE
 from models.manifest import Manifest, read
 from orchestrator.bootstrap import open_store
 from orchestrator.domain.errors import ConfigurationError
@@ -30,7 +30,7 @@ LOGICAL_CPUS = 8  # what Ray counts with; our replicas share the real cores and 
 
 def bundled_models() -> list[Path]:
     """Folders of the models that came with this installation."""
-    return [STORE / name for name in (BASE, ADAPTER, HEAD)]
+    return [STORE / name for name in (BASE, ADAPTER)]
 
 
 def base_folder(settings: Settings) -> Path:

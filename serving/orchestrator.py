@@ -30,15 +30,16 @@ class OrchestratorReplica:
     ) -> None:
         switch_off_phone_home()
         self._store = open_store(dsn, pool_size=settings.database.pool_size)
-        language_model = RemoteLanguageModel(language)
-        head = Path(settings.models.head) if settings.models.head else None
+        language_model, embedder = RemoteLanguageModel(language), RemoteEmbedder(embedding)
         company = Path(settings.company.folder) if settings.company.folder else None
         self._desk = build_desk(
             store=self._store,
             systems=open_systems(systems["url"], systems["secret"]),
-            embedder=RemoteEmbedder(embedding),
+            embedder=embedder,
             language_model=language_model,
-            classifier=load_classifier(language_model, head=head, company=company),
+            classifier=load_classifier(
+                language_model, folder=Path(settings.models.head) if settings.models.head else None, embedder=embedder
+            ),
             secret=bytes.fromhex(secret),
             company=company,
             threads=settings.worker.threads,

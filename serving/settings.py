@@ -37,7 +37,7 @@ class Models(Section):
     profile: Literal["cpu", "gpu"] = "cpu"
     base: str | None = Field(None, description="folder of the base model; none: the bundled small one")
     adapters: dict[str, str] = Field(default_factory=dict, description="alias -> folder; none: the bundled adapter as `live`")
-    head: str | None = Field(None, description="folder of the linear head; none: the bundled one")
+    head: str | None = Field(None, description="folder of the triage model whose head and thresholds decide; none: the bundled one")
     kv_cache_gib: float = Field(0.5, gt=0)
     max_model_len_tokens: int = Field(2048, ge=256)
     max_loras: int = Field(4, ge=1, le=64)
@@ -85,7 +85,9 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-OUR_OWN = frozenset({"CLOISTER_CONFIG", "CLOISTER_HOME", "CLOISTER_URL", "CLOISTER_API_KEY", "CLOISTER_SANDBOX_SECRET"})
+OUR_OWN = frozenset(
+    {"CLOISTER_CONFIG", "CLOISTER_HOME", "CLOISTER_URL", "CLOISTER_API_KEY", "CLOISTER_SANDBOX_SECRET", "CLOISTER_SIGNING_KEY"}
+)
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None, *, home: Path | None = None) -> Settings:

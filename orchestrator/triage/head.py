@@ -12,7 +12,7 @@ import unicodedata
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,43 +87,68 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """`classes` in the taxonomy's order, Others last. Probabilities are calibrated by `temperature` on held-out tickets."""
+    """`classes` in the taxonomy's order, Others last. Probabilities are calibrated by `temperature` on held-out tickets.
+
+    Every embedder has its own weights: logits add up over the embeddings, the pieces and the concepts.
+    """
 
     classes: tuple[str, ...]
-    embedder: str  # name of the embedding model that the weights belong to
-    dense: np.ndarray  # [embedding, classes] float32
+    embedders: tuple[str, ...]  # full names of the models whose vectors are needed; the first is the desk's own
+    dense: tuple[np.ndarray, ...]  # per embedder [its dimensions, classes] float32
     pieces: Block
     concepts: Block
     bias: np.ndarray  # [classes] float32
     temperature: float
-    neighbor_vectors: np.ndarray  # [n, embedding] float32, unit length: labeled tickets kept as evidence
+    neighbor_vectors: np.ndarray  # [kept, dimensions of the first embedder] float32, unit length: labeled tickets kept as evidence
     neighbor_labels: tuple[str, ...]
     neighbor_texts: tuple[str, ...]
 
-    def logits(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
-        """[n, classes] float32 from n texts and their embeddings [n, embedding]."""
-        if vectors.shape != (len(texts), self.dense.shape[0]):
-            raise ConfigurationError(
-                f"the head needs embeddings of shape ({len(texts)}, {self.dense.shape[0]}), not {vectors.shape}.",
-                hint=f"It was fitted to {self.embedder}; embed with that model or fit the head again.",
-            )
-        out = vectors.astype(np.float32) @ self.dense + self.bias
+    @cached_property
+    def neighbor_classes(self) -> np.ndarray:
+        """[kept] class number of each kept ticket."""
+        number = {name: index for index, name in enumerate(self.classes)}
+        return np.array([number[label] for label in self.neighbor_labels], np.int64)
+
+    def logits(self, texts: Sequence[str], *vectors: np.ndarray) -> np.ndarray:
+        """[n, classes] float32 from n texts and, per embedder, their embeddings [n, its dimensions]."""
+        self._check(len(texts), vectors)
+        out = np.repeat(self.bias[None].astype(np.float32), len(texts), axis=0)
+        for embedded, weights in zip(vectors, self.dense, strict=True):
+            out += embedded.astype(np.float32, copy=False) @ weights
         for row, text in zip(out, texts, strict=True):
             row += self.pieces.logits(*pieces(text, len(self.pieces.rarity)))
             row += self.concepts.logits(*named(text, len(self.concepts.rarity)))
         return out
 
-    def probabilities(self, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+    def probabilities(self, texts: Sequence[str], *vectors: np.ndarray) -> np.ndarray:
         """[n, classes], each row sums to 1."""
-        return softmax(self.logits(texts, vectors) / self.temperature)
+        return softmax(self.logits(texts, *vectors) / self.temperature)
 
-    def nearest(self, vectors: np.ndarray, count: int) -> list[list[tuple[int, float]]]:
-        """For each row of `vectors`: (index of a kept ticket, cosine), best first."""
-        if not len(self.neighbor_labels):
-            return [[] for _ in vectors]
-        similar = vectors.astype(np.float32) @ self.neighbor_vectors.T
-        best = np.argsort(-similar, axis=1)[:, :count]
-        return [[(int(i), float(row[i])) for i in order] for row, order in zip(similar, best, strict=True)]
+    def similar(self, vectors: np.ndarray) -> np.ndarray:
+        """[n, kept] cosine of each row of `vectors` (the first embedder's) to each kept ticket."""
+        return vectors.astype(np.float32, copy=False) @ self.neighbor_vectors.T
+
+    def _check(self, count: int, vectors: Sequence[np.ndarray]) -> None:
+        needed = tuple((count, len(weights)) for weights in self.dense)
+        given = tuple(one.shape for one in vectors)
+        if given != needed:
+            raise ConfigurationError(
+                f"the head needs embeddings of shape {_shapes(needed)}, not {_shapes(given)}.",
+                hint=f"It was fitted to {' and '.join(self.embedders)}; embed with that model or fit the head again.",
+            )
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return " and ".join(str(shape) for shape in shapes) or "none"
+
+
+def nearest(similar: np.ndarray, count: int) -> np.ndarray:
+    """[n, count] positions of the greatest entries of each row of `similar` [n, kept], best first; fewer where fewer are kept."""
+    count = min(count, similar.shape[1])
+    if not count:
+        return np.zeros((len(similar), 0), np.int64)
+    best = np.argpartition(-similar, count - 1, axis=1)[:, :count]
+    return np.take_along_axis(best, np.argsort(-np.take_along_axis(similar, best, 1), axis=1, kind="stable"), 1)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -132,19 +157,33 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def load_head(folder: Path) -> Head:
-    """Read `head.json`, `neighbors.json` and `head.safetensors`; the folder has been verified by `models.manifest`."""
-    record = json.loads((folder / "head.json").read_text(encoding="utf-8"))
-    neighbors = json.loads((folder / "neighbors.json").read_text(encoding="utf-8"))
-    tensors = {name: tensor.astype(np.float32) for name, tensor in load_file(folder / "head.safetensors").items()}
-    return Head(
-        classes=tuple(record["classes"]),
-        embedder=record["embedder"],
-        temperature=float(record["temperature"]),
-        dense=tensors["dense"],
-        pieces=Block(weights=tensors["pieces.weights"], rarity=tensors["pieces.rarity"]),
-        concepts=Block(weights=tensors["concepts.weights"], rarity=tensors["concepts.rarity"]),
-        bias=tensors["bias"],
-        neighbor_vectors=tensors["neighbor_vectors"],
-        neighbor_labels=tuple(row["category"] for row in neighbors),
-        neighbor_texts=tuple(row["text"] for row in neighbors),
-    )
+    """Read `head.json`, `neighbors.json` and `head.safetensors`; the folder has been verified by `models.manifest`.
+
+    Raises ConfigurationError when they are not what this version writes.
+    """
+    try:
+        record = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+        neighbors = json.loads((folder / "neighbors.json").read_text(encoding="utf-8"))
+        tensors = {name: tensor.astype(np.float32) for name, tensor in load_file(folder / "head.safetensors").items()}
+        head = Head(
+            classes=tuple(record["classes"]),
+            embedders=tuple(record["embedders"]),
+            temperature=float(record["temperature"]),
+            dense=tuple(tensors[dense_name(index)] for index in range(len(record["embedders"]))),
+            pieces=Block(weights=tensors["pieces.weights"], rarity=tensors["pieces.rarity"]),
+            concepts=Block(weights=tensors["concepts.weights"], rarity=tensors["concepts.rarity"]),
+            bias=tensors["bias"],
+            neighbor_vectors=tensors["neighbor_vectors"],
+            neighbor_labels=tuple(row["category"] for row in neighbors),
+            neighbor_texts=tuple(row["text"] for row in neighbors),
+        )
+        if len(head.neighbor_classes) != len(head.neighbor_vectors) or len(head.bias) != len(head.classes):
+            raise ValueError("its parts have different lengths")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"the head in {folder} cannot be used: {error!r}.", hint="Fit it again.") from error
+    return head
+
+
+def dense_name(index: int) -> str:
+    """The tensor with the weights of embedder number `index`."""
+    return "dense" if index == 0 else f"dense.{index}"

@@ -70,7 +70,8 @@ def test_all_unsure_tickets_of_a_batch_are_scored_in_one_call(cascade: Cascade, 
 
 def test_a_model_decision_records_prompt_scores_and_adapter(cascade: Cascade, vectors: np.ndarray) -> None:
     (first, *_) = with_thresholds(cascade, OneCode("F"), sure=1.1).classify(TEXTS, vectors)
-    assert first.model == "live@sha256-0" and len(first.prompt_sha256) == 64
+    assert first.model == f"{cascade.model}@sha256-0" and len(first.prompt_sha256) == 64
+    assert cascade.model.startswith("triage@sha256-")  # by its full name: an alias could move between head and model
     assert max(first.option_logprobs, key=first.option_logprobs.__getitem__) == "vpn"
     assert len(first.neighbors) == 3
 
@@ -113,8 +114,8 @@ def test_combining_ignores_what_the_model_gave_to_tokens_outside_the_options() -
 
 def test_a_calibrated_confidence_rises_with_the_score(cascade: Cascade) -> None:
     thresholds: Thresholds = cascade.thresholds
-    for calibration in (thresholds.head_calibration, thresholds.both_calibration):
-        rights = calibration(np.linspace(0, 1, 101))
+    for confidence in (thresholds.head_confidence, thresholds.both_confidence):
+        rights = confidence({name: np.linspace(-9, 9, 101) for name in confidence.weights})
         assert (np.diff(rights) >= 0).all() and rights[0] >= 0 and rights[-1] <= 1
 
 

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.local import HEAD, STORE
+from models.local import ADAPTER, STORE
 from orchestrator.domain.errors import ConfigurationError
 from orchestrator.triage.concepts import concepts
-from orchestrator.triage.head import load_head, named, normalize, pieces
+from orchestrator.triage.head import load_head, named, nearest, normalize, pieces
 from orchestrator.triage.taxonomy import load_taxonomy
 
 
 @pytest.fixture(scope="module")
 def head():
-    return load_head(STORE / HEAD)
+    return load_head(STORE / ADAPTER)
 
 
 def test_a_concept_is_the_same_in_four_languages() -> None:
@@ -52,9 +52,10 @@ def test_vectors_of_another_embedder_are_refused(head) -> None:
 
 
 def test_the_nearest_labeled_ticket_of_a_kept_one_is_itself(head) -> None:
-    (found,) = head.nearest(head.neighbor_vectors[5:6], 3)
-    assert found[0][0] == 5 and found[0][1] > 0.99
-    assert [s for _, s in found] == sorted((s for _, s in found), reverse=True)
+    similar = head.similar(head.neighbor_vectors[5:6])
+    found = similar[0, nearest(similar, 3)[0]]
+    assert nearest(similar, 3)[0, 0] == 5 and found[0] > 0.99
+    assert found.tolist() == sorted(similar[0].tolist(), reverse=True)[:3]
 
 
 def test_a_taxonomy_that_contradicts_itself_is_refused_with_every_problem(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_bundled_models_are_whole() -> None:
     for manifest in installed():
         folder, verified = open_verified(manifest.full_name)
         assert isinstance(verified, Manifest) and folder.is_dir()
-    assert {m.name for m in installed()} >= {"cloister-nano", "triage", "triage-head"}
+    assert {m.name for m in installed()} >= {"cloister-nano", "triage"}
 
 
 @pytest.mark.parametrize("name", ["", "..", "../store/triage", "no-such-model", "triage@sha256-00"])
