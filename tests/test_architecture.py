@@ -16,6 +16,7 @@ PACKAGES = ("models", "orchestrator", "serving", "training")
 INSIDE = (
     "domain",
     "ports",
+    "privacy",
     "intake",
     "triage",
     "knowledge",
@@ -38,6 +39,7 @@ MAY_IMPORT_INSIDE: Mapping[str, frozenset[str]] = {  # rooms of the orchestrator
     "domain": frozenset(),
     "ports": frozenset({"domain"}),
     "standins": frozenset({"domain", "ports", "sandbox"}),  # systems of record in memory: the sandbox's, without its process
+    "privacy": frozenset({"domain"}),  # personal data: found and replaced, here and in training
     "intake": frozenset({"domain", "ports"}),
     "triage": frozenset({"domain", "ports"}),
     "knowledge": frozenset({"domain", "ports"}),

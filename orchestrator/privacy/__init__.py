@@ -1,0 +1,1 @@
+"""Personal data: find it and replace it. Imports domain only."""
