@@ -832,7 +832,9 @@ _SAYS_NOTHING = frozenset(
 
 def find_personal_data(text: str, people: People | None = None) -> list[Span]:
     """Every value found, in order, without overlaps. Placeholders that stand in the text already are left alone."""
-    taken = [(match.start(), match.end()) for match in PLACEHOLDER.finditer(text)] if "<" in text else []
+    taken = bytearray(len(text))
+    for match in PLACEHOLDER.finditer(text) if "<" in text else ():
+        _take(taken, *match.span())
     spans: list[Span] = []
     lowered, numbers = lower(text), [match.start() for match in _NUMBER.finditer(text)]
     longest = max((_count_digits(match.group()) for match in _STRETCH.finditer(text)), default=0) if numbers else 0
@@ -840,14 +842,22 @@ def find_personal_data(text: str, people: People | None = None) -> list[Span]:
         if recognizer.digits > longest or not _has_any(lowered, recognizer.needs):
             continue
         for start, end in _matches(recognizer, text, lowered, numbers):
-            if _free(start, end, taken) and not (recognizer.kind in _GUARDED and _is_kept(text, start, end)):
+            if _free(taken, start, end) and not (recognizer.kind in _GUARDED and _is_kept(text, start, end)):
                 spans.append(Span(start=start, end=end, kind=recognizer.kind, rule=recognizer.rule))
-                taken.append((start, end))
+                _take(taken, start, end)
     for start, end, rule in _people(text, people):
-        if _free(start, end, taken):
+        if _free(taken, start, end):
             spans.append(Span(start=start, end=end, kind=Kind.PERSON, rule=rule))
-            taken.append((start, end))
+            _take(taken, start, end)
     return sorted(spans, key=lambda span: span.start)
+
+
+def _free(taken: bytearray, start: int, end: int) -> bool:
+    return start < end and taken.find(1, start, end) < 0
+
+
+def _take(taken: bytearray, start: int, end: int) -> None:
+    taken[start:end] = b"\x01" * (end - start)
 
 
 def _has_any(lowered: str, needs: tuple[str, ...]) -> bool:
@@ -923,7 +933,3 @@ def _is_kept(text: str, start: int, end: int) -> bool:
     low = max(0, start - CONTEXT_CHARS)
     around = text[low : end + CONTEXT_CHARS]
     return any(match.start() + low < end and match.end() + low > start for pattern in KEPT for match in pattern.finditer(around))
-
-
-def _free(start: int, end: int, taken: Iterable[tuple[int, int]]) -> bool:
-    return all(end <= other_start or start >= other_end for other_start, other_end in taken)
