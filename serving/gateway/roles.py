@@ -45,6 +45,9 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     ("POST", "/v1/completions"): MODEL_USERS,
     ("POST", "/v1/embeddings"): MODEL_USERS,
     ("POST", "/v1/score"): frozenset({ML_ENGINEER}),
+    # training
+    ("GET", "/v1/training/rows"): frozenset({ML_ENGINEER, ADMIN}),
+    ("GET", "/v1/training/decisions"): frozenset({ML_ENGINEER, ADMIN}),
     # the process
     ("GET", "/health/live"): OPEN,
     ("GET", "/health/ready"): OPEN,

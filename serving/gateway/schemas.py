@@ -171,6 +171,12 @@ class AuditQuery(Body):
     limit: Annotated[int, Field(100, ge=1, le=500)]
 
 
+class TrainingQuery(Body):
+    since: Annotated[Instant | None, Field(description="what was said, or decided, at or after this time; none: everything")] = None
+    cursor: Cursor
+    limit: Annotated[int, Field(200, ge=1, le=1000, description="tickets in one page")]
+
+
 class KillSwitchIn(Body):
     stopped: Annotated[StrictBool, Field(description="true stops all autonomy, false lets it go on")]
     reason: Reason
@@ -323,6 +329,30 @@ class TicketPage(BaseModel):
 
 class Page(BaseModel):
     items: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+class TrainingRow(BaseModel):
+    id: str
+    subject: str
+    description: str
+    category: Annotated[str | None, Field(description="the label; null where the statement names none")]
+    was: Annotated[dict[str, Any], Field(description="category, confidence, stage, model: what the desk decided")]
+    group: str | None
+    language: str
+    created_at: str
+    decided_at: str
+    who: str
+    why: str
+    kind: Literal["override", "confirmed", "reopened", "qa_right", "qa_wrong", "handed_over"]
+    weight: Annotated[float, Field(description="0..1; 0 where not eligible")]
+    by_person: Annotated[bool, Field(description="false: nobody spoke, the system of record confirmed it")]
+    eligible: bool
+    ineligible_because: Annotated[dict[str, str], Field(description="rule -> sentence, of every rule that refuses the row")]
+
+
+class TrainingRowPage(BaseModel):
+    items: list[TrainingRow]
     next_cursor: str | None
 
 
