@@ -1,7 +1,7 @@
 """What anybody gets in a minute: words and a linear model, or a frozen sentence encoder and a linear model. Fitted here, every time.
 
-A baseline learns from the same tickets as the model where they are known; else it is cross-validated on the evaluated file itself,
-which flatters it (its tickets are nearer in time and kind), and the report says so. Knows texts, vectors and labels.
+A baseline learns from the same tickets as the model where they are known; else it is cross-validated on the evaluated file itself
+(other tickets than the model's: nearer in time and kind, often fewer), and the report says so. Knows texts, vectors and labels.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,9 @@ class Material:
     groups: np.ndarray | None = None  # [n] near-copies share one; cross-validation keeps a group in one fold
 
 
-def judge(train: Material | None, exam: Material, *, seed: int = 0, done: Callable[[str], None] = lambda name: None) -> list[Judgment]:
+def judge(
+    train: Material | None, exam: Material, *, seed: int = 0, done: Callable[[str], None] = lambda name: None
+) -> list[Judgment]:
     """Both baselines on every ticket of `exam`; fitted on `train`, or cross-validated on `exam` where that is None.
 
     Raises BadInput where there are not two classes to learn.

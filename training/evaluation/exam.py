@@ -48,7 +48,7 @@ class Exam:
 
     def slices(self) -> dict[str, list[str | None]]:
         """For each way to cut the rows (language, source, group, month): the slice of every row."""
-        cuts = {
+        cuts: dict[str, list[str | None]] = {
             "language": list(self.languages),
             "source": [_extra(row, SOURCE_FIELDS) for row in self.rows],
             "group": [row.group for row in self.rows],

@@ -99,7 +99,7 @@ def coverage(judgment: Judgment, targets: np.ndarray, target_precision: float) -
     never = float(np.mean(judgment.best == OTHERS)) if len(order) else 0.0
     keep = shares <= 1 - never + 1e-9  # the tail is what nobody acts on
     shares, risks = shares[keep], risks[keep]
-    picked = np.unique(np.linspace(0, len(shares) - 1, min(CURVE_POINTS, len(shares))).astype(int)) if len(shares) else []
+    picked = np.unique(np.linspace(0, max(len(shares) - 1, 0), min(CURVE_POINTS, len(shares))).astype(int))
     return {
         "target_precision": target_precision,
         "at_precision": [
@@ -240,7 +240,9 @@ def _f1_interval(judgment: Judgment, targets: np.ndarray) -> dict[str, float]:
     return {"low": known.low, "high": known.high}
 
 
-def by_slice(judgment: Judgment, targets: np.ndarray, slices: Mapping[str, Sequence[str | None]]) -> dict[str, list[dict[str, Any]]]:
+def by_slice(
+    judgment: Judgment, targets: np.ndarray, slices: Mapping[str, Sequence[str | None]]
+) -> dict[str, list[dict[str, Any]]]:
     """Accuracy, automated share and its precision for every value of every cut; values in order."""
     right = judgment.best == targets
     found: dict[str, list[dict[str, Any]]] = {}
@@ -248,7 +250,11 @@ def by_slice(judgment: Judgment, targets: np.ndarray, slices: Mapping[str, Seque
         of_row = np.array(values, object)
         found[cut] = [
             {"value": value, "tickets": int(here.sum()), "accuracy": share(right[here])}
-            | ({"automated": share(judgment.acted[here]), "precision": share(right[here & judgment.acted])} if judgment.acted is not None else {})
+            | (
+                {"automated": share(judgment.acted[here]), "precision": share(right[here & judgment.acted])}
+                if judgment.acted is not None
+                else {}
+            )
             for value in sorted({value for value in values if value is not None})
             for here in [of_row == value]
         ]

@@ -35,7 +35,11 @@ def suspected_labels(
 ) -> dict[str, Any]:
     """Labels of the evaluated file that look wrong, surest first, each with its reasons."""
     twins = contradictions(texts, targets)
-    suspects = {index: ["the model is sure of another type and so are its neighbors"] for index in range(len(found)) if _sure(found[index], targets[index])}
+    suspects = {
+        index: ["the model is sure of another type and so are its neighbors"]
+        for index in range(len(found))
+        if _sure(found[index], targets[index])
+    }
     for index, other in twins.items():
         suspects.setdefault(index, []).append(f"the same words carry {other} elsewhere in the file")
     ordered = sorted(suspects, key=lambda index: (-len(suspects[index]), -found[index].confidence))
@@ -48,7 +52,7 @@ def contradictions(texts: Sequence[str], targets: np.ndarray) -> dict[int, str]:
     places: dict[str, list[int]] = defaultdict(list)
     for index, text in enumerate(texts):
         places[normalize(text)].append(index)
-    found = {}
+    found: dict[int, str] = {}
     for same in places.values():
         labels = Counter(targets[index] for index in same)
         if len(labels) > 1:
