@@ -92,7 +92,7 @@ def _outside_problems(path: Path, kind: Kind) -> Iterator[str]:
     """By name, type and mode, before anything is opened."""
     name = path.name
     if not FILE_NAME.fullmatch(name):
-        yield f"{name!r} is not a plain file name of letters, digits, dot, dash and underscore"
+        yield f"{name!a} is not a plain file name of letters, digits, dot, dash and underscore"
     elif path.is_symlink():
         yield f"{name} is a symbolic link"
     elif not path.is_file():

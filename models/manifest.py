@@ -179,8 +179,9 @@ def _problems(folder: Path, manifest: Manifest, *, expect: str | None, base: Pat
         for key, value in told.items()
         if getattr(manifest, key) != value
     ]
+    problems += _calibration_problems(folder, manifest.files) if not problems else []
     problems += [
-        f"the manifest tells the digest of an {key} that is not there"
+        f"the manifest tells the digest of {key}.json, which is not there"
         for key in ("dataset", "evaluation")
         if getattr(manifest, key) is not None and f"{key}.json" not in manifest.files
     ]
@@ -221,7 +222,7 @@ def _field_problems(manifest: Manifest) -> list[str]:
         value = getattr(manifest, key)
         if value is not None and not (isinstance(value, str) and FULL_NAME.fullmatch(value)):
             problems.append(f"the manifest's {key} {value!r} is not a full name (name@sha256-<64 digits>)")
-    problems += [f"the file name {name!r} is no plain name" for name in manifest.files if not FILE_NAME.fullmatch(name)]
+    problems += [f"the file name {name!a} is no plain name" for name in manifest.files if not FILE_NAME.fullmatch(name)]
     problems += [f"the manifest lists {name}, which lies beside the model" for name in manifest.files if name in BESIDE]
     if len({name.lower() for name in manifest.files}) != len(manifest.files):
         problems.append("two file names differ in upper and lower case only")
@@ -248,3 +249,15 @@ def _told_by_files(folder: Path, files: Mapping[str, FileEntry]) -> dict[str, st
     if "evaluation.json" in files:
         told["evaluation"] = files["evaluation.json"].sha256
     return told
+
+
+def _calibration_problems(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
+    """A cascade was calibrated beside one adapter; with another one its probabilities mean nothing."""
+    if "cascade.json" not in files:
+        return []
+    record = strict_json.loads((folder / "cascade.json").read_bytes())
+    weights = files.get("adapter_model.safetensors")
+    wanted = record.get("adapter_sha256")
+    if wanted is None or (weights and weights.sha256 == wanted):
+        return []
+    return [f"cascade.json was calibrated beside the adapter {wanted}, which is not the one here"]

@@ -474,7 +474,7 @@ def _why_odd(path: Path) -> str:
         return f"{path.name} is a symbolic link"
     if not path.is_file():
         return f"{path.name} is not a plain file"
-    return f"{path.name!r} is not a plain file name of letters, digits, dot, dash and underscore"
+    return f"{path.name!a} is not a plain file name of letters, digits, dot, dash and underscore"
 
 
 def _bundled(folder: Path) -> Entry:

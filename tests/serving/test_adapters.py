@@ -1,5 +1,6 @@
 """Names, aliases and places of adapters, without an engine."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import models.manifest
 from models.manifest import Kind, Manifest
 from orchestrator.domain.errors import AdapterMissing, BadInput, Conflict
 from serving.adapters import AdapterTable, DesiredAdapter, verify_manifest
+from training.nano.random_adapter import adapter_config
 
 TRIAGE = "triage@sha256-0123456789ab"
 OTHER = "triage@sha256-ba9876543210"
@@ -77,16 +79,26 @@ def test_a_desired_row_that_makes_no_sense_is_refused(row: dict[str, str]) -> No
         DesiredAdapter.parse(row)
 
 
-def make_model(folder: Path, name: str, kind: Kind, **fields: str) -> Manifest:
+def make_base(folder: Path) -> Manifest:
     folder.mkdir()
-    save_file({"weight": np.ones(3, dtype=np.float32)}, folder / "model.safetensors")
-    return models.manifest.write(folder, name=name, kind=kind, **fields)
+    save_file({"model.layers.0.mlp.up_proj.weight": np.ones((3, 2), dtype=np.float32)}, folder / "model.safetensors")
+    return models.manifest.write(folder, name="tiny", kind=Kind.BASE)
+
+
+def make_adapter(folder: Path, base: str) -> Manifest:
+    folder.mkdir()
+    prefix = "base_model.model.model.layers.0.mlp.up_proj"
+    tensors = {f"{prefix}.lora_A.weight": np.ones((8, 2), np.float32), f"{prefix}.lora_B.weight": np.ones((3, 8), np.float32)}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = adapter_config(base, rank=8, alpha=16, modules=["up_proj"])
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return models.manifest.write(folder, name="triage", kind=Kind.ADAPTER, base=base)
 
 
 def test_an_adapter_is_taken_only_whole_under_its_own_name_and_on_its_own_base(tmp_path: Path) -> None:
-    base = make_model(tmp_path / "base", "tiny", Kind.BASE)
-    ours = make_model(tmp_path / "ours", "triage", Kind.ADAPTER, base=base.full_name)
-    alien = make_model(tmp_path / "alien", "triage", Kind.ADAPTER, base="other@sha256-0123456789ab")
+    base = make_base(tmp_path / "base")
+    ours = make_adapter(tmp_path / "ours", base.full_name)
+    alien = make_adapter(tmp_path / "alien", f"other@sha256-{'0123456789abcdef' * 4}")
 
     verify_manifest("tiny", tmp_path / "base", base=tmp_path / "base")
     verify_manifest(ours.full_name, tmp_path / "ours", base=tmp_path / "base")
