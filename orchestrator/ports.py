@@ -12,9 +12,10 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from orchestrator.domain.aliases import DesiredAlias
 from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, StepRecord, Verdict
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
-from orchestrator.domain.triage import Entities, Triage
+from orchestrator.domain.triage import Classification, Entities, Triage
 
 Result = TypeVar("Result")
 Clock = Callable[[], datetime]  # UTC, aware
@@ -53,8 +54,11 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int: ...
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """[len(texts), dimensions] float32, rows of unit length. Raises ModelUnavailable."""
+    def embed(self, texts: Sequence[str], *, model: str | None = None) -> np.ndarray:
+        """[len(texts), dimensions] float32, rows of unit length, by the model of this full name (None: this one, `name`).
+
+        Raises ModelUnavailable, AdapterMissing where that model is not served.
+        """
         ...
 
 
@@ -296,7 +300,7 @@ class Transaction(Protocol):
         self, model: str, vector: np.ndarray, words: str, *, limit: int, audience: str = "requester"
     ) -> list[Passage]: ...
 
-    # outbox, audit, switches, keys, adapters
+    # outbox, audit, switches, keys
     def enqueue(self, ticket_id: str, kind: str, payload: Mapping[str, Any], *, now: datetime) -> None:
         """One outbox item beside those that save_outcomes writes: "note", "one_time_code"."""
         ...
@@ -329,8 +333,42 @@ class Transaction(Protocol):
         ...
 
     def remember(self, key: str, *, route: str, body_sha256: str, status: int, body: Mapping[str, Any]) -> None: ...
-    def desired_adapters(self) -> list[dict[str, Any]]: ...  # [{alias, name, path}]
+
+    # models
+    def desired_adapters(self) -> list[dict[str, Any]]: ...  # [{alias, name, path}] of the task triage
     def set_adapter(self, alias: str, name: str) -> None: ...
+    def desired_aliases(self, task: str | None = None) -> list[DesiredAlias]: ...
+    def project_aliases(self, read: Callable[[], Sequence[DesiredAlias]]) -> list[str]:
+        """Make the desired aliases those that `read` gives; "task/alias" of each that changed. Each change is audited."""
+        ...
+
+    def report_models(self, part: str, replica: str, body: Mapping[str, Any]) -> None:
+        """What this replica really serves; counts while it is repeated."""
+        ...
+
+    def model_reports(self, *, fresh_s: float) -> list[dict[str, Any]]: ...  # [{part, replica, body, at}]
+    def save_shadow_predictions(self, name: str, found: Mapping[str, Classification]) -> None:
+        """By ticket id, of the model `name`. Changes no ticket."""
+        ...
+
+    def shadow_predictions(
+        self, *, ticket_id: str | None = None, name: str | None = None, limit: int = 1000
+    ) -> list[dict[str, Any]]: ...
+
+    # vectors of another embedding model
+    def tickets_without(self, model: str, *, since: datetime, limit: int) -> list[tuple[str, Entities]]:
+        """Tickets that another model embedded and this one did not, newest first."""
+        ...
+
+    def add_embeddings(self, model: str, entries: Sequence[tuple[str, np.ndarray, Entities]]) -> None:
+        """As `save_embeddings`, but what is there stays."""
+        ...
+
+    def passages_without(self, model: str, *, limit: int) -> list[tuple[int, str]]: ...  # (passage id, text to embed)
+    def move_passages(self, model: str, entries: Sequence[tuple[int, np.ndarray]]) -> None: ...
+    def left_without(self, model: str, *, since: datetime) -> dict[str, int]: ...  # {tickets, passages}
+
+    # figures
     def kpis(self) -> dict[str, Any]: ...
 
 

@@ -31,7 +31,7 @@ class HashEmbedder:
     dimensions: int = 384
     name: str = "standin-hash"
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
+    def embed(self, texts: Sequence[str], *, model: str | None = None) -> np.ndarray:
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in re.findall(r"\w+", text.lower()) or [""]:

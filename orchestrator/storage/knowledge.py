@@ -25,12 +25,14 @@ PASSAGE = "INSERT INTO passage (document, place, heading, text, model, vector) V
 # without comparing scores.
 SEARCH = r"""
     WITH allowed AS (
-        SELECT p.id, to_tsvector('simple', d.title) || p.words AS words, -(p.vector <#> %(vector)s) AS cosine
+        SELECT p.id, to_tsvector('simple', d.title) || p.words AS words, p.model = %(model)s AS comparable,
+            -- a passage that waits for a vector of this model is found by its words alone
+            CASE WHEN p.model = %(model)s THEN -(p.vector <#> %(vector)s) ELSE 0 END AS cosine
         FROM passage p JOIN document d ON d.id = p.document
-        WHERE p.model = %(model)s AND (d.audience = 'requester' OR %(audience)s <> 'requester')
+        WHERE (d.audience = 'requester' OR %(audience)s <> 'requester')
           AND (d.effective_on IS NULL OR d.effective_on <= current_date) AND (d.expires_on IS NULL OR d.expires_on > current_date)
     ), near AS (
-        SELECT id, row_number() OVER (ORDER BY cosine DESC, id) AS place FROM allowed ORDER BY cosine DESC, id LIMIT 50
+        SELECT id, row_number() OVER (ORDER BY cosine DESC, id) AS place FROM allowed WHERE comparable ORDER BY cosine DESC, id LIMIT 50
     ), asked AS (
         SELECT lexeme, ('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''')::tsquery AS query
         FROM unnest(to_tsvector('simple', %(words)s)) WHERE length(lexeme) > 2
@@ -95,7 +97,8 @@ def document_digests(connection: Connection) -> dict[str, str]:
 
 
 def search(connection: Connection, model: str, vector: np.ndarray, words: str, *, limit: int, audience: str) -> list[Passage]:
-    """Best first by the fused rank. `Passage.score` is the cosine (-1..1), so that a threshold means the same for every question.
+    """Best first by the fused rank. `Passage.score` is the cosine (-1..1), so that a threshold means the same for every question;
+    0 where the passage has no vector of this model yet.
 
     `audience="requester"` finds only what requesters may read; any other audience finds everything that is in force today.
     """

@@ -1,4 +1,4 @@
-"""Outbox, kill switch, API keys, remembered answers, desired adapters.
+"""Outbox, kill switch, API keys, remembered answers.
 
 Knows their tables; sends nothing and serves nothing itself.
 """
@@ -45,10 +45,6 @@ REMEMBER = """
 KEY = """
     INSERT INTO api_key (name, role, kind, sha256) VALUES (%s, %s, %s, %s)
     ON CONFLICT (name) DO UPDATE SET role = excluded.role, kind = excluded.kind, sha256 = excluded.sha256, created_at = now()
-"""
-ADAPTER = """
-    INSERT INTO adapter_desired (alias, name, path) VALUES (%s, %s, %s)
-    ON CONFLICT (alias) DO UPDATE SET name = excluded.name, path = excluded.path, set_at = now()
 """
 
 
@@ -132,18 +128,6 @@ def idempotent(connection: Connection, key: str, *, route: str, body_sha256: str
 
 def remember(connection: Connection, key: str, *, route: str, body_sha256: str, status: int, body: Mapping[str, Any]) -> None:
     execute(connection, REMEMBER, [clean(key), route, body_sha256, status, dumps(body)])
-
-
-# --- adapters ---
-
-
-def desired_adapters(connection: Connection) -> list[dict[str, Any]]:
-    return [dict(found) for found in rows(connection, "SELECT alias, name, path FROM adapter_desired ORDER BY alias")]
-
-
-def set_adapter(connection: Connection, alias: str, name: str, *, path: str | None) -> None:
-    execute(connection, ADAPTER, [alias, name, path])
-    audit.append(connection, [(None, "adapter_set", audit.CLOISTER, {"alias": alias, "name": name})])
 
 
 def forget_commits(connection: Connection) -> int:

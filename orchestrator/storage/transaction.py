@@ -3,17 +3,31 @@
 Holds a connection and hands every question to the module that knows its tables.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from orchestrator.domain.aliases import TRIAGE, DesiredAlias
 from orchestrator.domain.resolution import Approval, HandedOver, Handover, Observation, Outcome, Proposal, StepRecord, Verdict
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
-from orchestrator.domain.triage import Entities, Triage
+from orchestrator.domain.triage import Classification, Entities, Triage
 from orchestrator.ports import Accepted, Claim, OutboxItem, Passage, Similar
-from orchestrator.storage import audit, knowledge, kpis, operations, queue, record, resolution, similar, tickets, triage
+from orchestrator.storage import (
+    aliases,
+    audit,
+    knowledge,
+    kpis,
+    operations,
+    queue,
+    record,
+    reembed,
+    resolution,
+    similar,
+    tickets,
+    triage,
+)
 from orchestrator.storage.connection import Connection, tickets_of
 
 
@@ -234,7 +248,7 @@ class PostgresTransaction:
     ) -> list[Passage]:
         return knowledge.search(self._connection, model, vector, words, limit=limit, audience=audience)
 
-    # --- outbox, audit, switches, keys, adapters ---
+    # --- outbox, audit, switches, keys ---
 
     def enqueue(self, ticket_id: str, kind: str, payload: Mapping[str, Any], *, now: datetime) -> None:
         operations.enqueue(self._connection, ticket_id, kind, payload, now=now)
@@ -283,11 +297,48 @@ class PostgresTransaction:
     def remember(self, key: str, *, route: str, body_sha256: str, status: int, body: Mapping[str, Any]) -> None:
         operations.remember(self._connection, key, route=route, body_sha256=body_sha256, status=status, body=body)
 
+    # --- models ---
+
     def desired_adapters(self) -> list[dict[str, Any]]:
-        return operations.desired_adapters(self._connection)
+        return aliases.adapters(self._connection)
 
     def set_adapter(self, alias: str, name: str, *, path: str | None = None) -> None:
-        operations.set_adapter(self._connection, alias, name, path=path)
+        aliases.set_alias(self._connection, DesiredAlias(task=TRIAGE, alias=alias, name=name, path=path or ""))
+
+    def desired_aliases(self, task: str | None = None) -> list[DesiredAlias]:
+        return aliases.desired(self._connection, task)
+
+    def project_aliases(self, read: Callable[[], Sequence[DesiredAlias]]) -> list[str]:
+        return aliases.project(self._connection, read)
+
+    def report_models(self, part: str, replica: str, body: Mapping[str, Any]) -> None:
+        aliases.report(self._connection, part, replica, body)
+
+    def model_reports(self, *, fresh_s: float) -> list[dict[str, Any]]:
+        return aliases.reports(self._connection, fresh_s=fresh_s)
+
+    def save_shadow_predictions(self, name: str, found: Mapping[str, Classification]) -> None:
+        aliases.save_predictions(self._connection, name, found)
+
+    def shadow_predictions(
+        self, *, ticket_id: str | None = None, name: str | None = None, limit: int = 1000
+    ) -> list[dict[str, Any]]:
+        return aliases.predictions(self._connection, ticket_id=ticket_id, name=name, limit=limit)
+
+    def tickets_without(self, model: str, *, since: datetime, limit: int) -> list[tuple[str, Entities]]:
+        return reembed.tickets_without(self._connection, model, since=since, limit=limit)
+
+    def add_embeddings(self, model: str, entries: Sequence[tuple[str, np.ndarray, Entities]]) -> None:
+        reembed.add_embeddings(self._connection, model, entries)
+
+    def passages_without(self, model: str, *, limit: int) -> list[tuple[int, str]]:
+        return reembed.passages_without(self._connection, model, limit=limit)
+
+    def move_passages(self, model: str, entries: Sequence[tuple[int, np.ndarray]]) -> None:
+        reembed.move_passages(self._connection, model, entries)
+
+    def left_without(self, model: str, *, since: datetime) -> dict[str, int]:
+        return reembed.left(self._connection, model, since=since)
 
     def kpis(self) -> dict[str, Any]:
         return kpis.kpis(self._connection)
