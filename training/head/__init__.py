@@ -1,0 +1,1 @@
+"""The fast half of triage: sentence encoder, linear head, confidence. What is fitted here is served by `orchestrator/triage`."""
