@@ -52,7 +52,7 @@ QUESTIONS = (
     "Choose the code of the line that fits the ticket best.",
     "Which of these is the ticket about? Answer with its code.",
 )
-DISTILL_WEIGHT, CHOICE_WEIGHT, SENTENCE_WEIGHT, GUIDE_WEIGHT = 2.0, 1.0, 0.3, 1.0
+DISTILL_WEIGHT, CHOICE_WEIGHT, SENTENCE_WEIGHT, GUIDE_WEIGHT, MATCHING_WEIGHT = 2.0, 1.0, 0.3, 1.0, 0.5
 CONTRAST_TEMPERATURE = 0.05
 
 
@@ -196,6 +196,8 @@ Choices = tuple[Pack, torch.Tensor, list[list[int]]]
 Guide = tuple[torch.Tensor, torch.Tensor]
 """Positions [m, 2] (row, column) where a line of examples or the ticket ends, and the teacher's vector [m, 384] of what it says."""
 
+MATCHING_LAYER = -2  # of the decoder: here two heads are shown which option's line a request has to look at
+
 
 def candidate_rows(
     sources: list[Labeled], tokenizer: PreTrainedTokenizerFast, *, packs: int, requests: int, seed: int
@@ -318,17 +320,51 @@ def sentence_losses(
     return language, (1 - similar.diagonal()).mean() + 0.15 * contrast
 
 
-def choice_loss(
-    model: Qwen3ForCausalLM, choices: Choices, guided: tuple[nn.Linear, Guide] | None = None
-) -> tuple[torch.Tensor, float, torch.Tensor]:
-    """(cross-entropy over the listed codes, share right, distance to the teacher at the ends of lines, 0 where there is no guide).
+def line_ends(packed: Pack, codes: list[list[int]], line_break: int) -> list[torch.Tensor]:
+    """Per row the columns where its options' lines end: the line breaks behind that of the instruction."""
+    breaks = [torch.nonzero(row == line_break).flatten() for row in packed.ids]
+    return [found[1 : len(row_codes) + 1] for found, row_codes in zip(breaks, codes, strict=True)]
 
-    The guide is met two layers before the last: a layer to compare, a layer to answer.
+
+def matching_loss(model: Qwen3ForCausalLM, state: torch.Tensor, choices: Choices, line_break: int) -> torch.Tensor:
+    """Cross-entropy of two attention heads' weights against the end of the right option's line, for every request.
+
+    One bit per request is little to learn looking from; this says where to look. `state` [rows, length, hidden] goes into the layer.
     """
     packed, targets, codes = choices
-    out = model.model(
-        input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask, output_hidden_states=guided is not None
+    layer, settings = model.model.layers[MATCHING_LAYER], model.config
+    attention, width = layer.self_attn, settings.head_dim
+    x = layer.input_layernorm(state)
+    rows, length = packed.ids.shape
+    queries = attention.q_norm(
+        attention.q_proj(x[packed.ends[:, 0], packed.ends[:, 1]]).view(-1, settings.num_attention_heads, width)
     )
+    keys = attention.k_norm(attention.k_proj(x).view(rows, length, settings.num_key_value_heads, width))
+    cos, sin = model.model.rotary_emb(x, packed.positions)
+
+    def turned(part: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        half = width // 2
+        return part * cos[..., None, :] + torch.cat((-part[..., half:], part[..., :half]), -1) * sin[..., None, :]
+
+    at = (packed.ends[:, 0], packed.ends[:, 1])
+    queries, keys = turned(queries, cos[at], sin[at]), turned(keys, cos, sin)
+    heads = torch.stack((queries[:, 0], queries[:, -1]), 1)  # one of each group
+    scores = torch.einsum("rhd,rlhd->rhl", heads, keys[packed.ends[:, 0]]) / width**0.5
+    visible = packed.mask[:, 0][at]
+    ends = line_ends(packed, codes, line_break)
+    right = torch.stack([ends[row][target] for row, target in zip(packed.ends[:, 0].tolist(), targets.tolist(), strict=True)])
+    return F.cross_entropy(scores.float().masked_fill(~visible[:, None], -1e9).flatten(0, 1), right.repeat_interleave(2))
+
+
+def choice_loss(
+    model: Qwen3ForCausalLM, choices: Choices, *, line_break: int, guided: tuple[nn.Linear, Guide] | None = None
+) -> tuple[torch.Tensor, float, torch.Tensor, torch.Tensor]:
+    """(cross-entropy over the listed codes, share right, distance to the teacher at the ends of lines, `matching_loss`).
+
+    The guide (distance 0 without one) is met two layers before the last: a layer to compare, a layer to answer.
+    """
+    packed, targets, codes = choices
+    out = model.model(input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask, output_hidden_states=True)
     hidden, ends, losses, right = out.last_hidden_state, packed.ends, [], 0.0
     for row, row_codes in enumerate(codes):
         at = ends[ends[:, 0] == row]
@@ -341,7 +377,8 @@ def choice_loss(
         to_teacher, (at, vectors) = guided
         state = out.hidden_states[-3][at[:, 0], at[:, 1]]
         distance = 1 - (F.normalize(to_teacher(F.rms_norm(state, state.shape[-1:])).float(), dim=-1) * vectors).sum(-1).mean()
-    return torch.stack(losses).mean(), right, distance
+    matching = matching_loss(model, out.hidden_states[MATCHING_LAYER - 1], choices, line_break)
+    return torch.stack(losses).mean(), right, distance, matching
 
 
 # --- the run --------------------------------------------------------------------------------------------------------
@@ -410,6 +447,7 @@ def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
         for phase in settings["phases"]
     ]
     count = sum(p.numel() for p in model.parameters())
+    line_break = tokenizer.encode("\n", add_special_tokens=False)[0]
     print(f"{count / 1e6:.2f} M parameters, {len(stream) / 1e6:.2f} M tokens of text, from step {step}", flush=True)
 
     stop = False
@@ -457,13 +495,13 @@ def train(config: dict[str, Any], *, resume: bool, minutes: float) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             sentence, distill = sentence_losses(model, to_teacher, ids, lengths, vectors)
         (SENTENCE_WEIGHT * sentence + DISTILL_WEIGHT * distill).backward()
-        chosen = {}
+        chosen: dict[str, float] = {}
         candidates, guide = next(compared)
         for kind, rows_of_kind, guided in (("choice", next(choices), None), ("candidate", candidates, (to_teacher, guide))):
             with torch.autocast("cpu", torch.bfloat16):
-                loss, right, distance = choice_loss(model, rows_of_kind, guided)
-            (CHOICE_WEIGHT * loss + GUIDE_WEIGHT * distance).backward()
-            chosen |= {kind: loss.item(), f"{kind}_right": right}
+                loss, right, distance, matching = choice_loss(model, rows_of_kind, line_break=line_break, guided=guided)
+            (CHOICE_WEIGHT * loss + GUIDE_WEIGHT * distance + MATCHING_WEIGHT * matching).backward()
+            chosen |= {kind: loss.item(), f"{kind}_right": right, f"{kind}_match": matching.item()}
             seen += rows_of_kind[0].ids.numel()
         chosen["guide"] = distance.item()
         nn.utils.clip_grad_norm_(list(model.parameters()) + list(to_teacher.parameters()), 1.0)
