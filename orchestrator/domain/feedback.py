@@ -52,6 +52,8 @@ class Verdicts:
     triaged_at: datetime | None
     handed_over_at: datetime | None
     statements: tuple[Statement, ...]
+    source: str = ""  # the system that it came from, and its id there
+    external_id: str | None = None
 
     @property
     def text(self) -> str:
@@ -87,3 +89,5 @@ class TrainingRow:
     by_person: bool  # False: no person spoke, the system of record did
     eligible: bool
     ineligible_because: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    external_id: str | None = None  # in `source`

@@ -163,6 +163,8 @@ def _verdicts(ticket: Row, said: Sequence[Mapping[str, Any]], roles: Mapping[str
         triaged_at=ticket["triaged_at"],
         handed_over_at=ticket["outcome_at"] if ticket["outcome_kind"] == "handed_over" else None,
         statements=tuple(statements),
+        source=ticket["source"],
+        external_id=ticket["external_id"],
     )
 
 

@@ -269,4 +269,6 @@ def _row(case: Case) -> TrainingRow:
         by_person=statement.said is not Said.VERIFIED,
         eligible=not reasons,
         ineligible_because=reasons,
+        source=v.source,
+        external_id=v.external_id,
     )

@@ -349,6 +349,8 @@ class TrainingRow(BaseModel):
     by_person: Annotated[bool, Field(description="false: nobody spoke, the system of record confirmed it")]
     eligible: bool
     ineligible_because: Annotated[dict[str, str], Field(description="rule -> sentence, of every rule that refuses the row")]
+    source: str
+    external_id: Annotated[str | None, Field(description="the ticket's id in `source`")]
 
 
 class TrainingRowPage(BaseModel):

@@ -16,6 +16,7 @@ import psutil
 from orchestrator.domain.errors import ModelUnavailable
 from orchestrator.storage.embedded import Server
 from serving.platform import ONE_MACHINE, PHONE_HOME_OFF
+from orchestrator.connectors.local_stack import SUPERVISOR
 from serving.stack import state
 
 START_TIMEOUT_S = 420.0
@@ -46,7 +47,7 @@ def start(home: Path, *, overrides: Mapping[str, Any], world: Path | None, say: 
 
 
 def _spawn(home: Path, overrides: Mapping[str, Any], world: Path | None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", state.SUPERVISOR, "--home", str(home), "--overrides", json.dumps(overrides)]
+    command = [sys.executable, "-m", SUPERVISOR, "--home", str(home), "--overrides", json.dumps(overrides)]
     if world is not None:
         command += ["--world", str(world)]
     log_file(home).parent.mkdir(parents=True, exist_ok=True)

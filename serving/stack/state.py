@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+from orchestrator.connectors.local_stack import supervises
 
 ROLES = ("analyst", "lead", "approver", "ml-engineer", "auditor", "admin", "service")
-SUPERVISOR = "serving.stack.supervise"  # the module that runs a stack
 PORTAL = "portal"  # a key of role service whose kind vouches for the requester
 
 
@@ -43,20 +42,11 @@ def read_state(home: Path) -> StackState | None:
         state = StackState(**json.loads((home / "stack.json").read_text()))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
-    return state if _supervises(state.pid) else None
+    return state if supervises(state.pid) else None
 
 
 def remove_state(home: Path) -> None:
     (home / "stack.json").unlink(missing_ok=True)
-
-
-def _supervises(pid: int) -> bool:
-    """After a crash or a reboot the number may belong to a process that is none of ours."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and SUPERVISOR in process.cmdline()
-    except psutil.Error:
-        return False
 
 
 def keys(home: Path) -> dict[str, str]:

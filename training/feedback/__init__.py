@@ -1,0 +1,1 @@
+"""From live traffic back to training: rows from feedback, drift, reliability per type, recalibration without training."""
