@@ -86,18 +86,22 @@ def _content(archive: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def _exactly(archive: BinaryIO, count: int) -> bytes:
-    try:
-        content = archive.read(count)
-    except (OSError, EOFError, zlib.error) as error:
-        raise Malformed(f"cannot be read ({error})") from error
+    content = _read(archive, count)
     if len(content) != count:
         raise Malformed("is cut short")
     return content
 
 
+def _read(archive: BinaryIO, count: int) -> bytes:
+    try:
+        return archive.read(count)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Malformed(f"cannot be read ({error})") from error
+
+
 def _check_end(archive: BinaryIO) -> None:
     """Behind the last member only zeros, at most 64 KiB of them."""
-    rest = archive.read(64 * 2**10 + 1)
+    rest = _read(archive, 64 * 2**10 + 1)
     if len(rest) > 64 * 2**10 or len(rest) < BLOCK or rest.strip(b"\0"):
         raise Malformed("does not end as an archive ends: there are bytes behind the last member, or too few")
 
