@@ -13,10 +13,10 @@ from typing import Any
 
 import psutil
 
+from orchestrator.connectors.local_stack import SUPERVISOR
 from orchestrator.domain.errors import ModelUnavailable
 from orchestrator.storage.embedded import Server
 from serving.platform import ONE_MACHINE, PHONE_HOME_OFF
-from orchestrator.connectors.local_stack import SUPERVISOR
 from serving.stack import state
 
 START_TIMEOUT_S = 420.0
