@@ -148,7 +148,7 @@ def line_chart(
     points = [point for each in series for point in each.points]
     if not points:
         return _svg(title, description or "No points.", 80, [_nothing(34)])
-    right = WIDTH - (_room([each.name for each in series], least=20) if len(series) > 1 else 20)
+    right = WIDTH - (_room([each.name for each in series], least=20) if len(series) > 1 else 40)
     left, top, bottom = 58, 40, 260
     heights = [y for _, y in points] + [edge for each in series for pair in each.band for edge in pair] + [r.at for r in references]
     floor = min([*([0.0] if y_from_zero else []), *heights])

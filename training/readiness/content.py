@@ -37,20 +37,19 @@ SAYS_NOTHING = frozenset(
     soon still such sure take than thank thanks that thats the their them then there these they theyre thing things this those
     time to today together too try tried trying under until up upon us use used using very want wanted was wasnt way we well
     were what whats when where which while who why will with wont would wrong yes yet you your yours hi hello hey dear team sir
-    madam all good morning afternoon evening regards kind best cheers greetings support helpdesk desk anymore fast help fix
-    fixed fixing broke broken breaks issue issues problem problems trouble error errors fail fails failed failing failure work
-    works worked working bug bugs bad crash ticket request urgent urgently immediately properly correctly right solve resolve
-    resolved check see attached attachment attachments below screenshot email mail call called test testing asdf tbd na happened
+    madam good morning afternoon evening regards kind best cheers greetings support helpdesk desk anymore fast help fix fixed
+    fixing broke broken breaks issue issues problem problems trouble error errors fail fails failed failing failure work works
+    worked working bug bugs bad crash ticket request urgent urgently immediately properly correctly right solve resolve resolved
+    check see attached attachment attachments below screenshot email mail call called test testing asdf tbd na happened
     happening stopped stop doesn isn hasn haven wasn don couldn didn won ve re ll system computer app application it's der die
     das den dem des ein eine einen einem einer es ich du er sie wir ihr ist sind war nicht kein keine keinen mehr und oder aber
-    auch noch schon sehr bitte danke hallo guten tag morgen mit freundlichen grüßen gruß mfg ihr ihnen mir mich uns zu zum zur
-    von vom in im an am auf für bei geht gehen ging funktioniert funktionieren funktionierte kaputt defekt hilfe helfen problem
-    probleme fehler fehlermeldung störung dringend sofort wieder immer was wie warum wo kann können könnte habe haben hat siehe
-    anhang etwas alles nichts le la les un une des du de et ou je tu il elle nous vous est sont pas ne ni plus marche marchent
-    fonctionne fonctionnent panne cassé aide aidez bonjour merci svp cordialement problème problèmes erreur urgent que qui avec
-    pour dans sur mon ma mes ça cela el los las una unos unas y o yo tu usted es son está están no ni ya más funciona funcionan
-    roto rota ayuda ayúdenme ayudar hola gracias por favor problema problemas error urgente que con para en mi mis esto eso nada
-    algo saludos
+    auch noch schon sehr bitte danke hallo guten tag morgen mit freundlichen grüßen gruß mfg ihnen mir mich uns zu zum zur von
+    vom auf für bei geht gehen ging funktioniert funktionieren funktionierte kaputt defekt hilfe helfen probleme fehler
+    fehlermeldung störung dringend sofort wieder immer wie warum wo kann können könnte habe haben hat siehe anhang etwas alles
+    nichts le la les un une de et ou je tu il elle nous vous est sont pas ne ni plus marche marchent fonctionne fonctionnent
+    panne cassé aide aidez bonjour merci svp cordialement problème problèmes erreur que qui avec pour dans sur mon ma mes ça
+    cela el los las una unos unas y o yo usted son está están ya más funciona funcionan roto rota ayuda ayúdenme ayudar hola
+    gracias por favor problema problemas urgente con para en mi mis esto eso nada algo saludos um sich dass non va
     """.split()
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")

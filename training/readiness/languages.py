@@ -33,9 +33,9 @@ _COMMON = {
     "es": "el la los las es que de un una por para con en mi se lo su al del está como pero más usted cuando hola puedo",
     "pt": "os não que um uma por para em meu na ao você está mais como mas quando olá estou são muito obrigado isso foi ou já "
     "também pelo favor minha dos das",
-    "it": "il lo la gli è non che di un una per con in mio si del della al sono come ma più quando ho questo grazie nel alla",
-    "nl": "de het een en is niet ik te van met op voor dat wij zijn kan naar er maar mijn bij aan als ook deze heb om wordt u",
-    "pl": "nie na się jest to że o jak po tak za od dla mam proszę czy przez ale był są nie mogę mój już",
+    "it": "il lo la gli non che di un una per con in mio si del della al sono come ma più quando ho questo grazie nel alla",
+    "nl": "de het een en is niet ik te van met op voor dat wij zijn kan naar er maar mijn bij aan als ook deze heb om wordt",
+    "pl": "nie na się jest to że jak po tak za od dla mam proszę czy przez ale był są mogę mój już",
     "sv": "och att det är inte jag på som för med har till av den ett om kan vi men så från var när",
     "tr": "ve bir bu için ile de da ne çok daha olarak ama var yok ben biz değil lütfen nasıl gibi",
 }
@@ -53,7 +53,7 @@ def language_of(text: str) -> str:
     words = [word.casefold() for word in _WORD.findall(searched)]
     hits = Counter({code: sum(word in common for word in words) for code, common in COMMON.items()})
     (best, most), (_, second) = hits.most_common(2)
-    enough = most > second and (best == "en" or most > 1)
+    enough = most > second and (best == "en" or (most > 1 and most >= 0.1 * len(words)))
     return best if enough else UNKNOWN
 
 

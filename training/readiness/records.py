@@ -104,7 +104,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """As documented at the top of this file."""
         found = asdict(self)
-        measures = [_without_rows(measure) for measure in found.pop("measures")]
+        measures = [_without_rows(measure) for measure in found["measures"]]
         return {"schema": SCHEMA, **found, "measures": measures}
 
     def measure(self, key: str) -> Measure:

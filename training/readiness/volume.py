@@ -57,8 +57,7 @@ def _over_time(times: list[datetime]) -> list[Measure]:
 
 def _by_week(times: list[datetime]) -> list[list[str | int]]:
     """[[Monday, tickets], ...], weeks without a ticket too."""
-    monday = {time: (time - timedelta(days=time.weekday())).date() for time in times}
-    counts = Counter(monday.values())
+    counts = Counter((time - timedelta(days=time.weekday())).date() for time in times)
     week, last = min(counts), max(counts)
     rows: list[list[str | int]] = []
     while week <= last:
