@@ -49,19 +49,31 @@ def luhn(text: str) -> bool:
     return len(found) > 1 and (sum(found[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def payment_card(text: str) -> bool:
-    """12 to 19 digits (15 where they start with 1: UATP, old JCB), first digit of an issuer, not one digit all over, Luhn."""
-    found = digits(text)
-    issued = 12 <= len(found) <= 19 and (2 <= found[0] <= 6 or (found[0] == 1 and len(found) == 15))
-    return issued and len(set(found)) > 1 and luhn(text)
+def payment_card(text: str) -> int:
+    """How many characters of a written number are a card's: 12 to 19 digits, first digit of an issuer (2-6), Luhn; 0 for none.
+
+    What follows a card on the same line (its expiry, its code) is not taken for more of it.
+    """
+    places = [place for place, char in enumerate(text) if "0" <= char <= "9"]
+    for length in range(min(19, len(places)), 11, -1):
+        end = places[length - 1] + 1
+        whole = end == len(text) or not text[end].isdecimal()
+        if whole and text[places[0]] in "23456" and len(set(digits(text[:end]))) > 1 and luhn(text[:end]):
+            return end
+    return 0
 
 
-def iban(text: str) -> bool:
-    """Length of its country and the remainder 1 modulo 97."""
-    written = re.sub(r"[\s.-]", "", text).upper()
-    if IBAN_LENGTHS.get(written[:2]) != len(written):
-        return False
-    return int("".join(str(int(char, 36)) for char in written[4:] + written[:4])) % 97 == 1
+def iban(text: str) -> int:
+    """How many characters of the text are an IBAN: length of its country and the remainder 1 modulo 97; 0 for none."""
+    places = [place for place, char in enumerate(text) if char.isalnum()]
+    length = IBAN_LENGTHS.get(text[:2].upper(), 99)
+    if length > len(places):
+        return 0
+    written = "".join(text[place] for place in places[:length]).upper()
+    end = places[length - 1] + 1
+    whole = end == len(text) or not text[end].isalnum()
+    right = written.isascii() and int("".join(str(int(char, 36)) for char in written[4:] + written[:4])) % 97 == 1
+    return end if whole and right else 0
 
 
 def ssn(text: str) -> bool:

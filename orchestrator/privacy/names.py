@@ -115,6 +115,7 @@ FORMS: tuple[Form, ...] = (
     ),
     Form(rule="before_email", pattern=re.compile(rf"({FULL_NAME})[ \t]*[<(\[](?=[^\s<>@]{{1,64}}@)"), needs=("@",)),
 )
+LOUD = frozenset({"title", "self", "field"})  # forms in which a name in capitals is believed, where all is in capitals
 WORDS = Path(__file__).with_name("names.txt")
 
 
@@ -229,8 +230,10 @@ class People:
         return frozenset(one for one in who or () if initial in self._initials[one])
 
     def _alone(self, token: _Token) -> bool:
-        if len(token.folded) < MIN_ALONE_CHARS or token.folded in words()["not names"]:
+        if len(token.folded) < MIN_ALONE_CHARS:
             return token.folded in self._single and token.capital and len(token.folded) > 1
+        if token.folded in words()["not names"]:
+            return False
         if token.folded in words()["everyday words"]:
             return token.capital and token.folded in self._single
         return token.capital or token.folded in self._single or len(token.folded) >= 6
@@ -266,7 +269,7 @@ def find_free_names(text: str) -> Iterator[Found]:
         if form.needs and not any(map(lowered.__contains__, form.needs)):
             continue
         for match in _matches(form, text, lowered):
-            if span := _trimmed(text, match.start(1), match.end(1), strict=form.rule != "title"):
+            if span := _trimmed(text, match.start(1), match.end(1), strict=form.rule != "title", loud=form.rule in LOUD):
                 yield (*span, form.rule)
     yield from _by_given_name(text)
     if "@" in text:
@@ -276,10 +279,9 @@ def find_free_names(text: str) -> Iterator[Found]:
 
 def _by_given_name(text: str) -> Iterator[Found]:
     given, everyday = words()["given names"], words()["everyday words"]
-    shouted = text.isupper()
     for match in _GIVEN.finditer(text):
         first = _folded(match.group())
-        if first not in given or (match.group().isupper() and shouted):
+        if first not in given or match.group().isupper() or text[max(0, match.start() - 6) : match.start()].endswith(_SAINTS):
             continue
         behind = _SURNAMES.match(text, match.end())
         rest = _trimmed(text, *behind.span(1), strict=True) if behind else None
@@ -287,17 +289,20 @@ def _by_given_name(text: str) -> Iterator[Found]:
             yield match.start(), rest[1] if rest else match.end(), "given"
 
 
+_SAINTS = ("San ", "Santa ", "St ", "St. ", "Saint ", "Sankt ")  # places
 _GIVEN = re.compile(rf"(?<![\w@./\\-]){_WORD}(?![@\\])")
 _SURNAMES = re.compile(rf"[ \t]+((?:{_PARTICLE}[ \t]+){{0,2}}(?:{_WORD}|{_INITIAL})(?:[ \t]+(?:{_PARTICLE}[ \t]+){{0,2}}{_WORD})?)")
 
 
-def _trimmed(text: str, start: int, end: int, *, strict: bool) -> tuple[int, int] | None:
+def _trimmed(text: str, start: int, end: int, *, strict: bool, loud: bool = False) -> tuple[int, int] | None:
     """The span up to its first word that is no name; none when nothing is left or all of it is shouted."""
     pieces = list(re.finditer(r"[^\s,]+", text[start:end]))
     kept = 0
     for word in pieces:
         plain = word.group().strip(".").casefold()
-        if _folded(plain) in words()["not names"] or (strict and len(plain) > 2 and word.group().isupper() and not text.isupper()):
+        if _folded(plain) in words()["not names"] or (
+            strict and len(plain) > 2 and word.group().isupper() and not (loud and text.isupper())
+        ):
             break
         kept = word.end()
     return (start, start + kept) if kept and len(text[start : start + kept].strip(" .")) > 1 else None

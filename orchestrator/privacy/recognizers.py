@@ -7,9 +7,10 @@ times and dates that are not birth dates, UUIDs and hashes (table `KEPT`). A rec
 # ruff: noqa: E501 (the tables read better as long lines)
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from orchestrator.privacy import checks
 from orchestrator.privacy.names import People, find_free_names, lower, occurrences
@@ -57,7 +58,7 @@ class Recognizer:
     kind: Kind
     rule: str
     pattern: re.Pattern[str]
-    check: Callable[[str], bool] | None = None
+    check: Callable[[str], bool | int] | None = None  # a number: so many of its characters are the value
     context: re.Pattern[str] | None = None
     needs: tuple[str, ...] = ()  # a text without any of these (lower case) is not searched
     starts: tuple[str, ...] = ()  # the pattern starts with one of these (lower case)
@@ -80,6 +81,7 @@ _WORDED_DAY = (
 )
 _ID_WORDS = r"(?:no|nr|number|num|nummer|numéro|número|id|code|#)"
 _IS = r"\.?[ \t]{0,3}(?:is|ist|est|es|lautet|was)?[ \t]{0,3}[:=#]?[ \t]{0,3}"
+_STREET_NAME = r"[^\W\d_a-z](?:[^\W\d_]|['’.-]){0,24}"
 _STREET_WORD = r"[^\W\d_](?:[^\W\d_]|['’.-]){0,24}"
 
 CARD_CONTEXT = _words(r"card|cards|cc|credit|debit|visa|mastercard|amex|karte|kreditkarte|carte|tarjeta")
@@ -175,7 +177,7 @@ SECRETS = (
     ),
     Recognizer(
         kind=Kind.SECRET,
-        rule="named",
+        rule="named_secret",
         starts=(
             "pass",
             "kennwort",
@@ -256,6 +258,14 @@ STRUCTURED = (
         ),
     ),
     Recognizer(
+        kind=Kind.NATIONAL_ID,
+        rule="nir_fr",
+        lead=(0,),
+        digits=13,
+        check=checks.nir,
+        pattern=re.compile(r"(?<!\w)[12](?:[ ]?\d{2}){2}[ ]?(?:\d{2}|2[ABab])(?:[ ]?\d{3}){2}[ ]?\d{2}(?!\w)"),
+    ),
+    Recognizer(
         kind=Kind.CARD,
         rule="card",
         lead=(0,),
@@ -333,14 +343,6 @@ STRUCTURED = (
         lead=(3, 2),
         digits=6,
         pattern=re.compile(r"(?<!\w)(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z](?:[ ]?\d{2}){3}[ ]?[A-D](?!\w)"),
-    ),
-    Recognizer(
-        kind=Kind.NATIONAL_ID,
-        rule="nir_fr",
-        lead=(0,),
-        digits=13,
-        check=checks.nir,
-        pattern=re.compile(r"(?<!\w)[12](?:[ ]?\d{2}){2}[ ]?(?:\d{2}|2[ABab])(?:[ ]?\d{3}){2}[ ]?\d{2}(?!\w)"),
     ),
     Recognizer(
         kind=Kind.NATIONAL_ID,
@@ -450,7 +452,7 @@ STRUCTURED = (
         digits=1,
         pattern=re.compile(
             rf"(?i)\b(?:ssn|ss#|social security|social insurance|national id|national insurance|national identity|tax id|steuer-?id|aadhaar|bsn|pesel|cpf|personalausweis|dni|nie"
-            rf"|id card)(?:[ \t-]{{0,2}}{_ID_WORDS})?{_IS}(?P<v>(?=[a-z0-9 .-]{{0,5}}\d)[a-z0-9](?:[ .-]?[a-z0-9]){{5,17}})(?!\w)"
+            rf"|id card)(?:[ \t-]{{0,2}}{_ID_WORDS})?{_IS}(?P<v>(?=[a-z0-9 .-]{{0,5}}\d)[a-z0-9](?:[a-z0-9]|[ .-](?=[a-z]{{0,2}}\d)[a-z0-9]|-[a-z](?!\w)){{5,17}})(?!\w)"
         ),
     ),
     Recognizer(
@@ -483,8 +485,8 @@ STRUCTURED = (
         ),
         digits=1,
         pattern=re.compile(
-            rf"(?i)\b(?:driv(?:er|ing)(?:['’]?s)?[ \t]+licen[cs]e|licen[cs]e (?:number|no)|dl|führerschein(?:nummer)?|permis de conduire|carnet de conducir|permiso de conducir)"
-            rf"(?:[ \t]{{0,2}}{_ID_WORDS})?{_IS}(?P<v>(?=[a-z -]{{0,5}}\d)[a-z0-9](?:[ -]?[a-z0-9]){{4,19}})(?!\w)"
+            rf"(?i)\b(?:driv(?:er|ing)(?:['’]?s)?[ \t]+licen[cs]e|licen[cs]e (?:number|no)|dl(?=[ \t]{0, 2}(?:#|:|no|num))|führerschein(?:nummer)?|permis de conduire|carnet de conducir|permiso de conducir)"
+            rf"(?:[ \t]{{0,2}}{_ID_WORDS})?{_IS}(?P<v>(?=[a-z -]{{0,5}}\d)[a-z0-9](?:[a-z0-9]|[ -](?=[a-z]{{0,2}}\d)[a-z0-9]){{4,19}})(?!\w)"
         ),
     ),
     Recognizer(
@@ -627,7 +629,7 @@ def _phone(text: str) -> bool:
         return True
     if all(len(group) == 4 and group[:2] in {"19", "20"} for group in groups):
         return False
-    if "." in main and (count < 9 or min(map(len, groups)) < 2):
+    if re.fullmatch(r"\d{1,3}(?:\.\d{1,3}){3}", main) or ("." in main and (count < 9 or min(map(len, groups)) < 2)):
         return False
     if len(groups) > 2 and all(group == "000" for group in groups[1:]):
         return False
@@ -678,7 +680,7 @@ ADDRESSES = (
         lead=(0,),
         digits=1,
         pattern=re.compile(
-            rf"(?<![\w.-])\d{{1,6}}[a-zA-Z]?,?[ \t]+(?:(?:[NSEWnsew]\.?|{_STREET_WORD}|\d{{1,3}}(?:st|nd|rd|th))[ \t]+){{1,4}}(?i:{_STREET_KIND})\b\.?"
+            rf"(?<![\w.-])\d{{1,6}}[a-zA-Z]?,?[ \t]+(?:(?:[NSEW]\.?|{_STREET_NAME}|\d{{1,3}}(?:st|nd|rd|th))[ \t]+){{1,4}}(?i:{_STREET_KIND})\b\.?"
             rf"(?:,?[ \t\n]{{1,3}}(?i:apt|suite|unit|flat|floor|#)\.?[ \t]?[\w-]{{1,6}})?(?:,?[ \t\n]{{1,3}}{_STREET_WORD}(?:[ \t]{_STREET_WORD}){{0,2}},?[ \t\n]{{1,3}}(?:[A-Z]{{2}},?[ \t\n]{{1,3}})?\d{{4,5}}(?:-\d{{4}})?)?"
         ),
     ),
@@ -819,7 +821,18 @@ KEPT: tuple[re.Pattern[str], ...] = (  # what triage and audit need is no phone 
         r"(?i)(?:€|\$|£|eur|usd|gbp|chf)[ ]?\d[\d., ]{0,20}|(?<![\w.,])\d{1,3}(?:[., ]\d{3}){0,4}(?:[.,]\d{2})?[ ]?(?:€|\$|£|eur\b|usd\b|gbp\b|chf\b|euros?\b|dollars?\b|pounds?\b)"
     ),
 )
-_GUARDED = frozenset({Kind.PHONE, Kind.BANK_ACCOUNT, Kind.ADDRESS})
+_TOLD = frozenset({"named_secret", "named_user"})  # rules whose value may be a word of a sentence
+DUMP = re.compile(r"(?i)(?<!\w)(?=(?:[0-9a-f]{4} ){0,8}[0-9a-f]{0,3}[a-f])(?:[0-9a-f]{4,6} ){3,}[0-9a-f]{2,4}(?!\w)")
+VERSIONED = re.compile(r"(?i)(?<![^\W_])(?:version|ver|release|firmware|build|rev|fw|v)[ .:]{0,2}\d[\d.]{0,40}")
+KEPT_FROM: Mapping[Kind, tuple[re.Pattern[str], ...]] = MappingProxyType(  # what a recognizer of a kind may not take
+    {
+        Kind.PHONE: (*KEPT, DUMP),
+        Kind.BANK_ACCOUNT: KEPT,
+        Kind.ADDRESS: KEPT,
+        Kind.CARD: (DUMP,),
+        Kind.IP: (VERSIONED,),
+    }
+)
 _NUMBER = re.compile(r"\d+")
 _STRETCH = re.compile(r"\d[\d \t\u00a0.()/+–-]*")
 _SAYS_NOTHING = frozenset(
@@ -842,7 +855,7 @@ def find_personal_data(text: str, people: People | None = None) -> list[Span]:
         if recognizer.digits > longest or not _has_any(lowered, recognizer.needs):
             continue
         for start, end in _matches(recognizer, text, lowered, numbers):
-            if _free(taken, start, end) and not (recognizer.kind in _GUARDED and _is_kept(text, start, end)):
+            if _free(taken, start, end) and not _is_kept(recognizer.kind, text, start, end):
                 spans.append(Span(start=start, end=end, kind=recognizer.kind, rule=recognizer.rule))
                 _take(taken, start, end)
     for start, end, rule in _people(text, people):
@@ -885,13 +898,16 @@ def _matches(recognizer: Recognizer, text: str, lowered: str, numbers: Sequence[
         name: str | int = next((name for name in ("v", "w") if groups.get(name) is not None), 0)
         start, end = match.span(name)
         value = text[start:end]
-        if recognizer.kind is Kind.SECRET:
-            if not _is_secret(recognizer.rule, value):
-                continue
-        else:
-            end -= len(value) - len(value.rstrip(" \t\n.,;-–/"))
-        if recognizer.check and not recognizer.check(text[start:end]):
+        told = text[match.start() : start].rstrip(" \t\"'“„`")[-1:] in {":", "="}
+        if recognizer.rule in _TOLD and not _says_something(value, told=told):
             continue
+        if recognizer.kind is not Kind.SECRET:
+            end -= len(value) - len(value.rstrip(" \t\n.,;-–/"))
+        if recognizer.check:
+            right = recognizer.check(text[start:end])
+            if not right:
+                continue
+            end = end if right is True else start + right
         if recognizer.context and not _in_context(recognizer, text, start, end):
             continue
         yield start, end
@@ -906,11 +922,9 @@ def _candidates(recognizer: Recognizer, text: str, lowered: str, numbers: Sequen
     else:
         yield from recognizer.pattern.finditer(text)
         return
-    at = 0
     for place in places:
-        if place >= at and (match := recognizer.pattern.match(text, place)):
+        if match := recognizer.pattern.match(text, place):
             yield match
-            at = max(match.end(), place + 1)
 
 
 def _in_context(recognizer: Recognizer, text: str, start: int, end: int) -> bool:
@@ -921,15 +935,17 @@ def _in_context(recognizer: Recognizer, text: str, start: int, end: int) -> bool
     return bool(recognizer.context.search(around))
 
 
-def _is_secret(rule: str, value: str) -> bool:
-    """After "password:" stands a secret unless it is an everyday word of a sentence about passwords."""
-    if rule != "named":
-        return True
-    return value.rstrip(".!?").casefold() not in _SAYS_NOTHING
+def _says_something(value: str, *, told: bool) -> bool:
+    """Behind "password:" stands a secret unless it is an everyday word; behind "password is" it must look like one."""
+    plain = value.rstrip(".!?)")
+    return plain.casefold() not in _SAYS_NOTHING and (told or not plain.isalpha() or plain[1:] != plain[1:].lower())
 
 
-def _is_kept(text: str, start: int, end: int) -> bool:
-    """Whether something that triage needs stands here."""
+def _is_kept(kind: Kind, text: str, start: int, end: int) -> bool:
+    """Whether something that triage needs stands here, or a dump of bytes."""
+    patterns = KEPT_FROM.get(kind, ())
     low = max(0, start - CONTEXT_CHARS)
-    around = text[low : end + CONTEXT_CHARS]
-    return any(match.start() + low < end and match.end() + low > start for pattern in KEPT for match in pattern.finditer(around))
+    around = text[low : end + CONTEXT_CHARS] if patterns else ""
+    return any(
+        match.start() + low < end and match.end() + low > start for pattern in patterns for match in pattern.finditer(around)
+    )

@@ -30,8 +30,8 @@ __all__ = ["build_dataset", "load_dataset", "save_dataset", "source_record"]
 
 MIN_PER_CLASS = 8
 NAME_FIELDS = frozenset(
-    "caller caller_name requester requester_name requested_by requested_for opened_by reported_by reporter contact contact_name customer customer_name"
-    " user user_name full_name name author employee assignee assigned_to affected_user submitter".split()
+    "caller caller_name requester requester_name requested_by requested_for opened_by reported_by reporter contact contact_name customer"
+    " customer_name user user_name full_name name author employee assignee assigned_to affected_user submitter".split()
 )
 LANGUAGE_FIELDS = ("language", "lang", "locale")
 NAME_WORDS = 5  # a longer value of such a field is no name
@@ -70,7 +70,7 @@ def build_dataset(
         raise BadInput(
             f"none of the {len(rows)} tickets has both a text and a category.", hint="Name the column: --map category=COLUMN."
         )
-    cleaned = _cleaned(rows, labeled, _known_people(rows, people), redaction, progress)
+    cleaned = _cleaned(rows, labeled, known_people(rows, people), redaction, progress)
     settled = settle_duplicates(
         [ticket.text for ticket in cleaned.tickets],
         [str(labels.names[index]) for index in labeled],
@@ -143,7 +143,7 @@ class _Cleaned:
     touched: int  # tickets in which something was replaced
 
 
-def _known_people(rows: Sequence[TicketRow], people: Iterable[str]) -> People:
+def known_people(rows: Sequence[TicketRow], people: Iterable[str]) -> People:
     """Requesters and whoever else the export's own fields name."""
     found = dict.fromkeys(people)
     for row in rows:
@@ -162,9 +162,9 @@ def _names_in(value: Any) -> Iterator[str]:
     name = value.partition("<")[0].strip() or value.strip("<> ")
     parts = name.partition("@")[0].replace(".", " ").replace("_", " ").split()
     no_name = words()["not names"]
-    if len(parts) <= NAME_WORDS and name.count("\n") == 0 and not any(char.isdecimal() for char in name):
-        if not any(part.casefold() in no_name for part in parts):
-            yield name
+    short = len(parts) <= NAME_WORDS and "\n" not in name and not any(char.isdecimal() for char in name)
+    if short and not any(part.casefold() in no_name for part in parts):
+        yield name
 
 
 def _cleaned(
