@@ -72,6 +72,7 @@ class HeadFit:
     unseen_logits: np.ndarray | None  # [m, classes] by heads that never saw the ticket's class, where nothing is out of scope
     near: Neighborhood  # of the validation tickets
     similar: np.ndarray  # [m, kept] cosines to the kept tickets
+    kept: np.ndarray  # [kept] positions of the tickets that are kept as evidence
     record: Mapping[str, Any]
 
     @property
@@ -126,6 +127,7 @@ def fit_head(
         unseen_logits=unseen,
         near=Neighborhood(labels=head.neighbor_classes[found], similarities=np.take_along_axis(similar, found, 1)),
         similar=similar,
+        kept=train[kept],
         record=_record(blend, linear, theirs, targets[validation]),
     )
 
