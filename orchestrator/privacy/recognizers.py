@@ -16,6 +16,7 @@ from orchestrator.privacy import checks
 from orchestrator.privacy.names import People, find_free_names, lower, occurrences
 
 CONTEXT_CHARS = 48  # before a value
+MANY_NUMBERS = 50  # from here on it pays to look first whether the context stands anywhere
 AFTER_CHARS = 14  # behind it ("... office", "... mobile")
 
 
@@ -853,6 +854,8 @@ def find_personal_data(text: str, people: People | None = None) -> list[Span]:
     longest = max((_count_digits(match.group()) for match in _STRETCH.finditer(text)), default=0) if numbers else 0
     for recognizer in RECOGNIZERS:
         if recognizer.digits > longest or not _has_any(lowered, recognizer.needs):
+            continue
+        if recognizer.context and len(numbers) > MANY_NUMBERS and not recognizer.context.search(text):
             continue
         for start, end in _matches(recognizer, text, lowered, numbers):
             if _free(taken, start, end) and not _is_kept(recognizer.kind, text, start, end):
