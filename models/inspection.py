@@ -187,7 +187,8 @@ def _cascade(record: Any) -> Iterator[str]:
         return
     for path, value in _leaves(record):
         field = next((part for part in reversed(path) if not part.isdigit()), "")
-        if field in BETWEEN_0_AND_1 and not (_is_number(value) and 0 <= value <= 1):
+        never = field == "act" and value is None  # no confidence is enough to act
+        if field in BETWEEN_0_AND_1 and not never and not (_is_number(value) and 0 <= value <= 1):
             yield f"{'.'.join(path)} is {value!r}, not a number between 0 and 1"
 
 

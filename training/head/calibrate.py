@@ -81,7 +81,7 @@ class CalibrationSettings:
     certainty: float = 0.95
     model_share: float = 0.2  # at most this share of tickets goes to the language model
     gain_z: float = 1.64  # the model is asked only where its gain is so many standard errors above nothing
-    unseen_share: float = 0.03  # of traffic is taken to be out of scope where the data has none that is
+    unseen_share: float = 0.01  # of traffic is taken to be out of scope where the data has none that is
     seed: int = 0
 
 
