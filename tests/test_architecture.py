@@ -62,7 +62,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {  # where a library may be imported: mod
     "psycopg": ("orchestrator.storage",),
     "psycopg_pool": ("orchestrator.storage",),
     "pgvector": ("orchestrator.storage",),
-    "httpx": ("orchestrator.connectors", "serving.cli", "serving.demo", "training.promotion", "training.feedback"),
+    "httpx": ("orchestrator.connectors", "serving.cli", "serving.demo", "training.evaluation.served", "training.promotion", "training.feedback"),
     "fastapi": ("serving", "orchestrator.sandbox"),
     "starlette": ("serving", "orchestrator.sandbox"),
     "uvicorn": ("serving", "orchestrator.sandbox"),

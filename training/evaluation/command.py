@@ -77,7 +77,7 @@ def evaluate(
     from training.evaluation.page import write_page
     from training.evaluation.predict import open_predictor
     from training.evaluation.predictions import write_predictions
-    from training.evaluation.redaction import redacted
+    from training.evaluation.redaction import redactor
     from training.progress import Steps
 
     for option, path in (("--json", json_file), ("--predictions", predictions_file), ("--html", html_file)):
@@ -89,7 +89,11 @@ def evaluate(
     )
     with Steps() as steps:
         evaluator = Evaluator(
-            predictor=predictor, with_baselines=not no_baselines, target_precision=target_precision, redact=redacted, progress=steps
+            predictor=predictor,
+            with_baselines=not no_baselines,
+            target_precision=target_precision,
+            redact=redactor(exam.rows),
+            progress=steps,
         )
         _incumbent(evaluator, registry, incumbent, with_model=not no_model)
         _material(evaluator, train_file, others_label, parse_map(pairs))
@@ -164,7 +168,7 @@ def _material(evaluator: Any, train_file: Path | None, others_label: str, mappin
     evaluator.learned, note = learned_of_model(home_folder(), predictor.name, predictor.folder)
     evaluator.notes += [note] if note else []
     if train_file is not None:
-        train = read_exam(train_file, mapping=mapping, others_label=others_label)
+        train = read_exam(train_file, mapping=mapping, others_label=others_label).spelled_as(predictor.classes)
         evaluator.train = learned_of_file(train, train_file, predictor.classes)
 
 

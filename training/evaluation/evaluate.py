@@ -71,6 +71,7 @@ class Evaluator:
 
     def evaluate(self, exam: Exam) -> Evaluation:
         """Raises BadInput where rows have labels and the model knows none of them."""
+        exam = exam.spelled_as(self.predictor.classes)
         judged = exam.judged(self.predictor.classes)
         self._check(exam, judged)
         vectors = self.predictor.embed(exam.texts, progress=self.progress)

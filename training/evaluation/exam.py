@@ -1,7 +1,7 @@
 """The file that a model is judged on: rows in their order, texts as the models read them, labels. Knows files; knows no model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ import numpy as np
 from orchestrator.domain.errors import BadInput
 from orchestrator.domain.triage import OTHERS
 from orchestrator.intake.read_tickets import TicketRow, read_tickets
-from orchestrator.triage.signals import detect_language
+from training.data.labels import read_labels
+from training.data.language import language_of
 from training.records import LabeledTicket
 
 LANGUAGE_FIELDS = ("language", "lang")
@@ -33,6 +34,11 @@ class Exam:
         """[m] positions of the rows whose label is one of `classes`, or out of scope."""
         known = {*classes, OTHERS}
         return np.array([index for index, label in enumerate(self.labels) if label in known], np.int64)
+
+    def spelled_as(self, classes: Sequence[str]) -> "Exam":
+        """The same with labels in a model's spelling, where they differ in case and blanks only."""
+        names = {name.casefold(): name for name in classes}
+        return replace(self, labels=tuple(label and names.get(label.casefold(), label) for label in self.labels))
 
     def unlabeled(self) -> int:
         return sum(label is None for label in self.labels)
@@ -67,20 +73,14 @@ def read_exam(path: Path, *, mapping: Mapping[str, str] | None = None, others_la
     return Exam(
         rows=kept,
         texts=texts,
-        labels=tuple(label_of(row, others_label) for row in kept),
-        languages=tuple((_extra(row, LANGUAGE_FIELDS) or detect_language(text)) for row, text in zip(kept, texts, strict=True)),
+        labels=read_labels([row.category for row in kept], others_label=others_label).names,
+        languages=tuple((_extra(row, LANGUAGE_FIELDS) or language_of(text)) for row, text in zip(kept, texts, strict=True)),
         rows_of_file=len(rows),
     )
 
 
 def text_of(row: TicketRow) -> str:
     return LabeledTicket(id=row.id, subject=row.subject, description=row.description, category="").text
-
-
-def label_of(row: TicketRow, others_label: str) -> str | None:
-    """The row's category without surrounding blanks; OTHERS for the label of out-of-scope rows and for OTHERS itself."""
-    label = (row.category or "").strip()
-    return OTHERS if label in (others_label, OTHERS) else label or None
 
 
 def _extra(row: TicketRow, names: Sequence[str]) -> str | None:

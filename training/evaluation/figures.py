@@ -121,7 +121,7 @@ def coverage(judgment: Judgment, targets: np.ndarray, target_precision: float) -
             if len(rows := np.argsort(-order, kind="stable")[: round(part * len(order))])
         ],
         "curve": [[round(float(shares[i]), 5), round(1 - float(risks[i]), 5)] for i in picked],
-        "assurance": "Thresholds of this table are chosen on the tickets that it describes; own_threshold was fixed before.",
+        "assurance": "These thresholds are chosen on the very tickets that they describe; the model's own threshold was fixed before.",
     }
 
 

@@ -37,7 +37,7 @@ def page(report: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "interval": interval, "number": number}
+    environment.filters |= {"percent": percent, "interval": interval, "bounds": bounds, "number": number}
     return environment.get_template(TEMPLATE).render(
         r=report, ways=ways(report), findings=findings(report), plots=plots(report), style=Markup(STYLE)
     )
@@ -107,13 +107,18 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
+def bounds(figure: Mapping[str, float | None]) -> str:
+    """{low, high} -> "91.0 to 94.9"; nothing where there is none."""
+    low, high = figure["low"], figure["high"]
+    return f"{100 * low:.1f} to {100 * high:.1f}" if low is not None and high is not None else ""
+
+
 def interval(figure: Mapping[str, float | None] | None) -> str:
     """{value, low, high} -> "93.2 % (91.0 to 94.9)"."""
     if not figure or figure["value"] is None:
         return "–"
-    low, high = figure["low"], figure["high"]
-    beside = f" ({100 * low:.1f} to {100 * high:.1f})" if low is not None and high is not None else ""
-    return percent(figure["value"]) + beside
+    beside = bounds(figure)
+    return f"{percent(figure['value'])} ({beside})" if beside else percent(figure["value"])
 
 
 def number(value: float | None, digits: int = 3) -> str:

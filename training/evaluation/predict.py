@@ -5,7 +5,7 @@ combination are those of `orchestrator.triage.classify`. Knows model folders and
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,7 @@ from orchestrator.domain.triage import Classification
 from orchestrator.ports import Embedder, LanguageModel, ScoreRequest, ScoreResult
 from orchestrator.triage.classify import ADAPTER_FILE, Cascade, load_cascade
 
-PACK_TOKENS = 20_000  # of whole prompts in one forward pass; with a shared prefix far fewer are computed
 BATCH = 128  # tickets classified together, as the desk's worker claims them
-BUNDLED_EMBEDDER = "all-MiniLM-L6-v2"
 Progress = Callable[[str, int, int], None]  # (what, done, of)
 Find = Callable[[str], Path]
 """The folder of a model's full name, as `Registry.find` knows it. Raises ModelRefused."""
@@ -120,79 +118,62 @@ def _batches(count: int, what: str, progress: Progress) -> Iterator[slice]:
 class FrozenEncoders:
     """`Embedder` on the trainer's sentence encoders, each loaded when its vectors are first asked for. `name` is the first one's."""
 
-    def __init__(self, find: Find, *, name: str = BUNDLED_EMBEDDER) -> None:
+    def __init__(self, find: Find, *, name: str = "") -> None:
         self._find, self.name = find, name
         self._encoders: dict[str, Any] = {}
 
     @property
     def dimensions(self) -> int:
-        return int(self._encoder(self.name).model.config.hidden_size)
+        return int(self._encoder(self.name).dimensions)
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> np.ndarray:
-        return self._encoder(model or self.name).encode(list(texts))
+        """Raises ConfigurationError where the encoder of that full name is not on this machine."""
+        found: np.ndarray = self._encoder(model or self.name).encode(texts)
+        return found
 
     def _encoder(self, name: str) -> Any:
         if name not in self._encoders:
-            from training.nano.teacher import Encoder
-
-            self._encoders[name] = Encoder()
+            self._encoders[name] = self._load(name)
         return self._encoders[name]
+
+    def _load(self, name: str) -> Any:
+        from training.head.encoder import BUNDLED_NAME, Encoder
+
+        bundled = name.partition("@")[0] == BUNDLED_NAME
+        encoder = Encoder() if bundled else Encoder(_found(self._find, name))
+        if encoder.name != name:
+            raise ConfigurationError(
+                f"The head was fitted to vectors of {name}; here is {encoder.name}.", hint="Install that encoder, or fit again."
+            )
+        return encoder
 
 
 class TrainedModel:
-    """`LanguageModel` on base and adapter as the trainer has them. Every prompt is tokenized whole, as the engine does."""
+    """`LanguageModel` on the trainer's forward pass. The shared beginning of a batch is computed once."""
 
     def __init__(self, folder: Path, *, base: Path, name: str) -> None:
-        import torch
-        from peft import PeftModel
-        from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+        """Raises ModelRefused, ConfigurationError."""
+        from training.adapter.scorer import Scorer
 
-        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
-        self._model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder).eval()
+        self._scorer = Scorer.load(base, folder)
         self.name = name
 
     def score(self, requests: Sequence[ScoreRequest], *, model: str) -> list[ScoreResult]:
-        import torch
-        import torch.nn.functional as F  # noqa: N812
+        """Log-probabilities over the options alone; `model` is always this one."""
+        from training.adapter.rows import ChoiceRow
 
-        from training.nano.packing import pack
-
-        ids = self._tokenizer([request.prompt for request in requests], add_special_tokens=False)["input_ids"]
-        vocabulary = self._tokenizer.get_vocab()
-        decoder = self._model.get_base_model()
-        found: list[ScoreResult | None] = [None] * len(requests)
-        for rows in _packs(ids):
-            shared = _common(ids[index] for index in rows)
-            packed = pack([(ids[rows[0]][:shared], [ids[index][shared:] for index in rows])], pad_id=self._tokenizer.pad_token_id)
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                hidden = decoder.model(
-                    input_ids=packed.ids, position_ids=packed.positions, attention_mask=packed.mask
-                ).last_hidden_state
-                logits = decoder.lm_head(hidden[0, packed.ends[:, 1]])
-            logprobs = F.log_softmax(logits.float(), -1)
-            for row, index in zip(logprobs, rows, strict=True):
-                codes = [vocabulary[code] for code in requests[index].options]
-                found[index] = ScoreResult(logprobs=tuple(row[codes].tolist()), model=self.name)
-        return [each for each in found if each is not None]
+        prefix, suffixes = split_shared([request.prompt for request in requests])
+        rows = [
+            ChoiceRow(prefix=prefix, suffix=suffix, options=request.options)
+            for request, suffix in zip(requests, suffixes, strict=True)
+        ]
+        return [ScoreResult(logprobs=tuple(map(float, found)), model=self.name) for found in self._scorer.score(rows)]
 
 
-def _packs(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Positions in order of length, in rows of at most `PACK_TOKENS`."""
-    waiting: list[int] = []
-    for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
-        if waiting and (len(waiting) + 1) * len(ids[index]) > PACK_TOKENS:
-            yield waiting
-            waiting = []
-        waiting.append(index)
-    if waiting:
-        yield waiting
-
-
-def _common(rows: Iterable[Sequence[int]]) -> int:
-    """How many first tokens all rows share; each keeps at least its last."""
-    first, *rest = rows
-    shared = len(first) - 1
-    for row in rest:
-        limit = min(shared, len(row) - 1)
-        shared = next((place for place in range(limit) if row[place] != first[place]), limit)
-    return shared
+def split_shared(prompts: Sequence[str]) -> tuple[str, list[str]]:
+    """(whole lines that all prompts begin with, what follows in each; never nothing)."""
+    first, last = min(prompts), max(prompts)  # what these two share, all share
+    most = min(map(len, prompts)) - 1
+    same = next((place for place in range(most) if first[place] != last[place]), most)
+    end = first.rfind("\n", 0, max(same, 0)) + 1
+    return first[:end], [prompt[end:] for prompt in prompts]

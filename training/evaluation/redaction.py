@@ -1,8 +1,13 @@
-"""Personal data out of every text that a report shows, as training replaces it. Knows texts; knows no report."""
+"""Personal data out of every text that a report shows, as training replaces it. Knows rows and texts; knows no report."""
 
+from collections.abc import Callable, Sequence
+
+from orchestrator.intake.read_tickets import TicketRow
 from orchestrator.privacy.redact import redact
+from training.data.build import known_people
 
 
-def redacted(text: str) -> str:
-    """The text with personal data replaced by placeholders."""
-    return redact(text).text
+def redactor(rows: Sequence[TicketRow]) -> Callable[[str], str]:
+    """Text -> text with personal data replaced, the people that the rows' own fields name among it."""
+    people = known_people(rows, ())
+    return lambda text: redact(text, people).text
