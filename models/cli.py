@@ -137,7 +137,7 @@ def import_model(
     if left:
         say.print(f"left behind: {', '.join(left)}")
     for one in missing:
-        say.print(f"[yellow]it needs {one}, which is not in this registry[/yellow]")
+        say.print(f"[yellow]it needs {one}, which is not in this registry (the encoder of the installation is not listed)[/yellow]")
 
 
 @models.command()
