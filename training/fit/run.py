@@ -155,7 +155,7 @@ def _dataset(request: FitRequest, encoder: Encoder, say: Say, progress: Progress
         f"{counts[Part.VALIDATION]:,} to calibrate on, {counts[Part.GOLDEN]:,} held out"
         + (f"; {len(set(dataset.classes) & set(known))} of the types are the company's" if known else "")
     )
-    classes = tuple(name for name in dataset.classes if name != OTHERS) + (OTHERS,)
+    classes = (*(name for name in dataset.classes if name != OTHERS), OTHERS)
     return _arrays(dataset, classes)
 
 
