@@ -289,6 +289,10 @@ def test_batch_alerts_are_near_copies_and_a_template() -> None:
     assert measured_variety(own)["near_copies"].value == 0
 
 
+def test_short_texts_that_are_equal_are_no_form_letter() -> None:
+    assert measured_variety([("it is broken", "vpn")] * 60)["templates"].value == 0
+
+
 def test_what_differs_between_two_copies_of_a_form_is_masked() -> None:
     assert masked("Order #4711 of a@b.example FAILED at 09:15!") == masked("order #12 of c@d.example failed at 23:59")
     assert masked("order failed") != masked("invoice failed")
@@ -387,9 +391,10 @@ def test_texts_that_tell_the_labels_have_skill_and_random_labels_stop(
     assert good[1]["automatable"].verdict is Verdict.GOOD
     choose = random.Random(3)
     rows = [TicketRow(id=row.id, subject="", description=row.description, category=choose.choice("abcd")) for row in good_rows()]
-    measured = tried_on(rows)[1]
+    _, measured, noise = tried_on(rows)
+    assert noise.verdict is measured["confused_pairs"].verdict is Verdict.UNKNOWN  # a blind baseline accuses nobody
     assert measured["skill"].verdict in {Verdict.STOP, Verdict.IMPROVE}
-    assert (measured["skill"].value or 0) < 0.15
+    assert (measured["skill"].value or 0) < 0.1
     assert measured["accuracy"].verdict is Verdict.IMPROVE
     assert measured["automatable"].verdict is Verdict.IMPROVE
 

@@ -22,6 +22,8 @@ from training.readiness.vectors import Progress, no_progress
 LEAST = 10  # tickets of a class that the baseline is asked about
 PAIRS = 5  # most confused, whose merging is tried
 PRECISION = 0.95
+BLIND = 0.1  # skill below which the baseline's mistakes say nothing about the labels
+HARDLY_TOLD = "The baseline hardly tells the labels, so its doubts say nothing about single tickets or pairs of classes."
 TOO_FEW = f"Fewer than two classes have {LEAST} tickets, so no baseline can be tried."
 
 
@@ -44,6 +46,16 @@ class Tried:
     @property
     def accuracy(self) -> float:
         return float((self.chosen == self.targets).mean())
+
+    @property
+    def largest(self) -> float:
+        """Share of the largest class: what always saying it would reach."""
+        return float(np.bincount(self.targets).max() / len(self.targets))
+
+    @property
+    def skill(self) -> float:
+        """0 where the baseline is no better than always saying the largest class, 1 where it is always right."""
+        return max(0.0, (self.accuracy - self.largest) / max(1 - self.largest, 1e-9))
 
 
 def try_baseline(
@@ -175,14 +187,12 @@ def _per_language(tried: Tried, right: np.ndarray, languages: Sequence[str]) -> 
 
 
 def _skill(tried: Tried) -> Measure:
-    largest = float(np.bincount(tried.targets).max() / len(tried.targets))
-    skill = max(0.0, (tried.accuracy - largest) / max(1 - largest, 1e-9))
     return found(
-        "skill", skill,
-        f"Always saying the largest class is right for {largest:.1%}; the baseline closes {skill:.1%} of what is left.",
+        "skill", tried.skill,
+        f"Always saying the largest class is right for {tried.largest:.1%}; the baseline closes {tried.skill:.1%} of what is left.",
         "The texts hardly tell the labels: check that the label column is the final category, not who happened to work on the ticket.",
-        affected=1 - skill,
-        details={"largest": largest},
+        affected=1 - tried.skill,
+        details={"largest": tried.largest},
     )  # fmt: skip
 
 
@@ -199,6 +209,8 @@ def _automatable(tried: Tried) -> Measure:
 
 
 def _confused(tried: Tried, rest: frozenset[str]) -> Measure:
+    if tried.skill < BLIND:
+        return unknown("confused_pairs", HARDLY_TOLD)
     pairs = confused_pairs(tried, rest)[:PAIRS]
     merged = np.arange(len(tried.classes))
     for one, other, _ in pairs:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.readiness.ceiling import TOO_FEW, Tried
+from training.readiness.ceiling import BLIND, HARDLY_TOLD, TOO_FEW, Tried
 from training.readiness.export import Export
 from training.readiness.limits import found, unknown
 from training.readiness.records import Example, Measure
@@ -70,6 +70,8 @@ def measure_noise(export: Export, tried: Tried | None, space: Space, compared: n
     """Share of tickets whose label both ways of looking call wrong; the larger estimate of confident learning alone is named, too."""
     if tried is None:
         return unknown("label_noise", TOO_FEW, "Collect more labeled tickets of at least two classes.")
+    if tried.skill < BLIND:
+        return unknown("label_noise", HARDLY_TOLD)
     other, estimate = confident(tried.targets, tried.probabilities)
     doubted = _agreed(export, tried, other, space, compared)
     share = len(doubted) / len(tried.rows)

@@ -49,7 +49,8 @@ SAYS_NOTHING = frozenset(
     nichts le la les un une de et ou je tu il elle nous vous est sont pas ne ni plus marche marchent fonctionne fonctionnent
     panne cassé aide aidez bonjour merci svp cordialement problème problèmes erreur que qui avec pour dans sur mon ma mes ça
     cela el los las una unos unas y o yo usted son está están ya más funciona funcionan roto rota ayuda ayúdenme ayudar hola
-    gracias por favor problema problemas urgente con para en mi mis esto eso nada algo saludos um sich dass non va
+    gracias por favor problema problemas urgente con para en mi mis esto eso nada algo saludos um sich dass non va last first
+    next previous previously earlier letzte letztes
     """.split()
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")

@@ -17,6 +17,7 @@ NEAR = 0.95  # cosine from which on two texts may be near-copies
 SAME_WORDS = 0.75  # of their words, numbers aside, that near-copies share at least (Jaccard)
 PHRASES = 20_000  # three-word phrases drawn; a fixed number, since the share of distinct ones falls with it
 MASK_CHARS = 300
+TEMPLATE_WORDS = 5  # of a form letter at least: shorter texts are equal by themselves
 _VARIABLE = re.compile(r"\S*\d\S*|\S+@\S+|https?://\S+")
 _WORD = re.compile(r"[^\W_]+")
 
@@ -48,7 +49,7 @@ def _shared(one: frozenset[str], other: frozenset[str]) -> float:
 
 def measure_variety(export: Export, compared: np.ndarray, clusters: np.ndarray) -> list[Measure]:
     """Three measures; `clusters` [m] of near-copies among the rows `compared` [m]."""
-    return [_phrases(export), _copies(compared, clusters), _templates(compared, clusters)]
+    return [_phrases(export), _copies(compared, clusters), _templates(export, compared, clusters)]
 
 
 def _phrases(export: Export) -> Measure:
@@ -86,8 +87,9 @@ def _copies(compared: np.ndarray, clusters: np.ndarray) -> Measure:
     )  # fmt: skip
 
 
-def _templates(compared: np.ndarray, clusters: np.ndarray) -> Measure:
-    sizes = np.bincount(clusters)
+def _templates(export: Export, compared: np.ndarray, clusters: np.ndarray) -> Measure:
+    long = np.array([len(masked(export.texts[row]).split()) >= TEMPLATE_WORDS for row in compared])
+    sizes = np.bincount(clusters, weights=long, minlength=int(clusters.max()) + 1).astype(int)
     many = template_size(len(compared))
     tickets = int(sizes[sizes >= many].sum())
     share = tickets / len(compared)
