@@ -59,6 +59,14 @@ def test_coverage_goes_down_the_list_of_the_surest(ten: tuple[Judgment, np.ndarr
     assert at[0.95]["coverage_with_bound"] == 0.0  # four tickets prove nothing
 
 
+def test_nobody_acts_on_a_refused_ticket_even_where_precision_would_allow_it() -> None:
+    best = names(*["a"] * 95, *[OTHERS] * 5)
+    judgment = Judgment(name="x", best=best, best_in_scope=names(*["a"] * 100), confidence=np.linspace(0.99, 0.5, 100))
+    found = figures(judgment, names(*["a"] * 100), target_precision=0.9)["coverage"]
+    assert [row["coverage"] for row in found["at_precision"]] == [0.95] * 4 and found["refused"] == pytest.approx(0.05)
+    assert [row["precision"] for row in found["at_coverage"]] == [1.0, 1.0, 1.0, None] and found["curve"][-1] == [0.95, 1.0]
+
+
 def test_the_models_own_threshold_is_judged_as_it_stands(ten: tuple[Judgment, np.ndarray]) -> None:
     own = own_threshold(*ten)
     assert own is not None and own["automated"]["value"] == 0.5 and own["precision"]["value"] == 0.8

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from models.registry import Alias, NotInRegistry, Registry, registry_root
-from orchestrator.domain.errors import BadInput, NotFound
+from orchestrator.domain.errors import BadInput, CloisterError, NotFound
 from orchestrator.intake.read_tickets import parse_map
 
 ALIASES = frozenset(str(alias) for alias in Alias)
@@ -95,7 +95,7 @@ def evaluate(
             redact=redactor(exam.rows),
             progress=steps,
         )
-        _incumbent(evaluator, registry, incumbent, with_model=not no_model)
+        _incumbent(evaluator, exam, registry, incumbent, with_model=not no_model)
         _material(evaluator, train_file, others_label, parse_map(pairs))
         done = evaluator.evaluate(exam)
     if predictions_file:
@@ -143,21 +143,28 @@ def _find(registry: Registry) -> Callable[[str], Path]:
     return lambda name: registry.find(name).folder
 
 
-def _incumbent(evaluator: Any, registry: Registry, name: str, *, with_model: bool) -> None:
-    """Load it; where nothing is live, or it cannot be loaded, say so in the report instead."""
-    from training.evaluation.predict import open_predictor
+def _incumbent(evaluator: Any, exam: Any, registry: Registry, name: str, *, with_model: bool) -> None:
+    """Load it; where nothing is live or what is live cannot be compared, the report says so instead."""
+    from training.evaluation.predict import open_predictor, types_of
 
     if name == "none":
         evaluator.incumbent_note = "left out as asked"
         return
-    if name == "live" and (move := registry.aliases(TASK).get("live")) is not None and move.name is None:
+    if name == "live" and ((move := registry.aliases(TASK).get("live")) is None or move.name is None):
         evaluator.incumbent_note = "no model is live"
         return
-    folder = _folder(registry, name)
-    if folder == evaluator.predictor.folder:
-        evaluator.incumbent_note = "it is the evaluated model itself"
-        return
-    evaluator.incumbent = open_predictor(folder, find=_find(registry), with_model=with_model)
+    try:
+        folder = _folder(registry, name)
+        if folder == evaluator.predictor.folder:
+            evaluator.incumbent_note = "it is the evaluated model itself"
+        elif not types_of(folder) & {*exam.spelled_as(tuple(types_of(folder))).labels}:
+            evaluator.incumbent_note = f"{folder.name.partition('@')[0]}, which is {name}, has none of the file's types"
+        else:
+            evaluator.incumbent = open_predictor(folder, find=_find(registry), with_model=with_model)
+    except CloisterError as error:
+        if name != "live":
+            raise
+        evaluator.incumbent_note = f"the live model cannot be loaded ({error})"
 
 
 def _material(evaluator: Any, train_file: Path | None, others_label: str, mapping: Mapping[str, str]) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from training.evaluation.figures import acts, right_and_acted, right_in_scope
+from training.evaluation.figures import actable, covered, right_and_acted, right_in_scope
 from training.evaluation.judgment import Judgment
-from training.metrics import bootstrap, coverage_at, ece, mcnemar
+from training.metrics import bootstrap, ece, mcnemar
 
 DRAWS = 1000
 SLOW_DRAWS = 200  # of figures that sort all tickets in each draw
@@ -51,9 +52,9 @@ def compare(first: Judgment, second: Judgment, targets: np.ndarray, *, target_pr
         "accuracy": _difference("accuracy", _mean, *right).record(),
         "coverage_at_target": _difference(
             f"coverage at {target_precision:.0%} precision",
-            lambda confidence, good: coverage_at(confidence, good, target_precision).share,
-            (acts(first), right_and_acted(first, targets)),
-            (acts(second), right_and_acted(second, targets)),
+            partial(covered, precision=target_precision),
+            (first.confidence, right_and_acted(first, targets), actable(first)),
+            (second.confidence, right_and_acted(second, targets), actable(second)),
             draws=SLOW_DRAWS,
         ).record(),
         "ece": _difference(

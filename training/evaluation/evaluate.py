@@ -144,7 +144,7 @@ class Evaluator:
             "knows_out_of_scope": OTHERS in self.predictor.classes,
             "asked": self.predictor.asked,
             "sure": thresholds.sure,
-            "act": thresholds.act,
+            "act": thresholds.act if thresholds.act <= 1 else None,  # None: it acts on nothing
             "bounds": thresholds.bounds,
         }
 

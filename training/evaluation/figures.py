@@ -44,9 +44,9 @@ def right_in_scope(judgment: Judgment, targets: np.ndarray) -> np.ndarray:
     return (judgment.best_in_scope == targets) & (targets != OTHERS)
 
 
-def acts(judgment: Judgment) -> np.ndarray:
-    """[n] confidence in the order of acting: 0 where the chosen type is out of scope, because nobody acts on that."""
-    return np.where(judgment.best == OTHERS, 0.0, judgment.confidence)
+def actable(judgment: Judgment) -> np.ndarray:
+    """[n] True where the chosen type is in scope: nobody acts on what is out of it, however sure."""
+    return judgment.best != OTHERS
 
 
 def right_and_acted(judgment: Judgment, targets: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def figures(judgment: Judgment, targets: np.ndarray, *, target_precision: float 
         "own_threshold": own_threshold(judgment, targets),
         "calibration": calibration(judgment, targets),
         "out_of_scope": out_of_scope(judgment, targets),
-        "aurc": aurc(acts(judgment), right_and_acted(judgment, targets)),
+        "aurc": aurc(np.where(actable(judgment), judgment.confidence, 0.0), right_and_acted(judgment, targets)),
     }
 
 
@@ -92,48 +92,55 @@ def share(right: np.ndarray) -> dict[str, float | int | None]:
 
 
 def coverage(judgment: Judgment, targets: np.ndarray, target_precision: float) -> dict[str, Any]:
-    """Coverage at several precisions, precision at several coverages, the curve between them."""
-    order, good = acts(judgment), right_and_acted(judgment, targets)
-    wanted = sorted({*TARGETS, target_precision})
+    """Coverage at several precisions, precision at several coverages, the curve between them. Shares are of all tickets."""
+    kept = actable(judgment)
+    order, good, n = judgment.confidence[kept], right_and_acted(judgment, targets)[kept], len(targets)
     shares, risks = risk_coverage(order, good)
-    never = float(np.mean(judgment.best == OTHERS)) if len(order) else 0.0
-    keep = shares <= 1 - never + 1e-9  # the tail is what nobody acts on
-    shares, risks = shares[keep], risks[keep]
+    shares = shares * len(order) / max(n, 1)
     picked = np.unique(np.linspace(0, max(len(shares) - 1, 0), min(CURVE_POINTS, len(shares))).astype(int))
     return {
         "target_precision": target_precision,
-        "at_precision": [
-            {
-                "precision": wanted_precision,
-                "coverage": found.share,
-                "threshold": found.threshold if found.count else None,
-                "reached": found.precision,
-                "lower_bound": found.lower,
-                "tickets": found.count,
-                "coverage_with_bound": _bounded(order, good, wanted_precision),
-            }
-            for wanted_precision in wanted
-            for found in [coverage_at(order, good, wanted_precision)]
-        ],
-        "at_coverage": [
-            {"coverage": part, "precision": float(np.mean(good[rows])), "tickets": len(rows)}
-            for part in COVERAGES
-            if len(rows := np.argsort(-order, kind="stable")[: round(part * len(order))])
-        ],
+        "at_precision": [_at_precision(order, good, n, wanted) for wanted in sorted({*TARGETS, target_precision})],
+        "at_coverage": [_at_coverage(order, good, n, part) for part in COVERAGES],
+        "refused": 1 - len(order) / max(n, 1),
         "curve": [[round(float(shares[i]), 5), round(1 - float(risks[i]), 5)] for i in picked],
         "assurance": "These thresholds are chosen on the very tickets that they describe; the model's own threshold was fixed before.",
     }
 
 
-def _bounded(order: np.ndarray, good: np.ndarray, precision: float, *, level: float = 0.95) -> float:
-    """The largest share whose lower 95 % bound (Clopper-Pearson) reaches the precision."""
+def covered(confidence: np.ndarray, right: np.ndarray, kept: np.ndarray, *, precision: float) -> float:
+    """Share of all n tickets that can be acted on at a precision; `kept` [n] as `actable` has it."""
+    return coverage_at(confidence[kept], right[kept], precision).count / max(len(kept), 1)
+
+
+def _at_precision(order: np.ndarray, good: np.ndarray, n: int, precision: float) -> dict[str, Any]:
+    found = coverage_at(order, good, precision)
+    return {
+        "precision": precision,
+        "coverage": found.count / max(n, 1),
+        "threshold": found.threshold if found.count else None,
+        "reached": found.precision,
+        "lower_bound": found.lower,
+        "tickets": found.count,
+        "coverage_with_bound": _bounded(order, good, precision) / max(n, 1),
+    }
+
+
+def _at_coverage(order: np.ndarray, good: np.ndarray, n: int, part: float) -> dict[str, Any]:
+    """Precision None where so many are not acted on."""
+    rows = np.argsort(-order, kind="stable")[: round(part * n)]
+    reached = len(rows) > 0 and len(rows) == round(part * n)
+    return {"coverage": part, "precision": float(np.mean(good[rows])) if reached else None, "tickets": len(rows)}
+
+
+def _bounded(order: np.ndarray, good: np.ndarray, precision: float, *, level: float = 0.95) -> int:
+    """The largest number of tickets whose lower 95 % bound (Clopper-Pearson) reaches the precision."""
     shares, risks = risk_coverage(order, good)
-    n = len(order)
-    for covered, risk in zip(shares[::-1], risks[::-1], strict=True):
-        count = round(float(covered) * n)
+    for share_of, risk in zip(shares[::-1], risks[::-1], strict=True):
+        count = round(float(share_of) * len(order))
         if 1 - risk >= precision and lower_bound(round((1 - float(risk)) * count), count, level=level) >= precision:
-            return float(covered)
-    return 0.0
+            return count
+    return 0
 
 
 def own_threshold(judgment: Judgment, targets: np.ndarray) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from orchestrator.domain.errors import ConfigurationError
 from orchestrator.domain.triage import Classification
 from orchestrator.ports import Embedder, LanguageModel, ScoreRequest, ScoreResult
 from orchestrator.triage.classify import ADAPTER_FILE, Cascade, load_cascade
+from orchestrator.triage.taxonomy import load_taxonomy
 
 BATCH = 128  # tickets classified together, as the desk's worker claims them
 Progress = Callable[[str, int, int], None]  # (what, done, of)
@@ -90,6 +91,11 @@ def open_predictor(folder: Path, *, find: Find, with_model: bool = True, languag
         else "the trainer's forward pass"
     )
     return Predictor(name=manifest.full_name, folder=folder, cascade=cascade, embedder=embedder, asked=asked)
+
+
+def types_of(folder: Path) -> set[str]:
+    """The types in scope of a model folder. Raises ConfigurationError."""
+    return {category.name for category in load_taxonomy(folder / "taxonomy.json").categories}
 
 
 def _found(find: Find, name: str) -> Path:
