@@ -51,7 +51,7 @@ MAY_IMPORT_INSIDE: Mapping[str, frozenset[str]] = {  # rooms of the orchestrator
     "bootstrap": frozenset(INSIDE),
 }
 HOMES: Mapping[str, tuple[str, ...]] = {  # where a library may be imported: module prefixes
-    "ray": ("serving",),
+    "ray": ("serving", "training.adapter.distributed"),
     "vllm": ("serving",),
     "sentence_transformers": ("serving", "training"),
     "torch": ("serving", "training"),
