@@ -5,14 +5,14 @@
 Speed: the bundled day through the real embedder, head, engine and adapter in this process, in micro-batches as the worker makes them; the
 two ways take turns. Before each timed turn the engine forgets every ticket it has seen and learns the shared prefix again, so that no
 ticket comes out of the prefix cache. Target: >= 5 x, embeddings at hand (the desk needs them for linking either way); beside it with the
-embedding counted. Accuracy: the day, and the held-out fifth of the house texts, judged by a head that is fitted here without them (the
-bundled head has seen them) and with the two weights of the combination fitted on the other half. Target: cascade >= the better of both.
+embedding counted. Accuracy: the day, and the golden house texts, on which nothing of the bundled model was fitted. Target: cascade >= the
+better of both.
 """
 
 import argparse
 import asyncio
 import dataclasses
-import hashlib
+import json
 import math
 import random
 import statistics
@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 import psutil
 
+from models.local import ADAPTER, STORE
 from orchestrator.domain.errors import ModelUnavailable
 from orchestrator.ports import Embedder, ScoreRequest, ScoreResult
 from orchestrator.triage.classify import Cascade, load_cascade
-from orchestrator.triage.head import Block, Head
 from orchestrator.triage.prompts import choice_suffix
+from orchestrator.triage.taxonomy import load_taxonomy
 from serving.demo.company import BUNDLED_DAY
 from serving.demo.day import read_day
 from serving.embedding import SentenceEmbedder, bundled
@@ -40,8 +41,6 @@ from tests.benchmarks.workload import adapter, circumstances, engine_config
 TARGET = 5.0
 ROOT = Path(__file__).resolve().parents[2]
 TRIAGE_CONFIG = ROOT / "training" / "triage" / "configs.yaml"
-HELD_OUT_SHA256 = "34a7796b44628509ce4b0253eb1450082aa93c9062a5b5d07b984f92e747f694"
-"""Of the tickets that the bundled adapter was not trained on: only this split measures it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,17 +115,14 @@ def _text(subject: str, description: str) -> str:
     return f"{subject}\n{description}" if description else subject
 
 
-def digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join(sorted(texts)).encode()).hexdigest()
-
-
-def house_tickets(embedder: Embedder, shipped: Head) -> tuple[Tickets, Head] | str:
-    """The held-out fifth, and a head fitted as the shipped one was but without it; or why there is none."""
+def house_tickets() -> Tickets | str:
+    """The golden house tickets, on which nothing of the bundled model was fitted; or why there are none."""
     import yaml
 
-    from training.nano.teacher import Encoder
-    from training.triage.dataset import gather, groups, held_out, otherwise
-    from training.triage.fit_head import Features
+    from training.head.encoder import Encoder
+    from training.records import Part
+    from training.triage.dataset import gather, groups, held_out
+    from training.triage.desk import desk_dataset
 
     config = yaml.safe_load(TRIAGE_CONFIG.read_text(encoding="utf-8"))
     data = (ROOT / config["data"]).resolve()
@@ -135,27 +131,16 @@ def house_tickets(embedder: Embedder, shipped: Head) -> tuple[Tickets, Head] | s
     rows = gather(ROOT / config["texts"], data, seed=config["seed"])
     vectors = Encoder().encode([row.text for row in rows])
     kept = held_out(rows, groups(rows, vectors), seed=config["seed"])
-    texts = tuple(row.text for row, out in zip(rows, kept, strict=True) if out)
-    if digest(texts) != HELD_OUT_SHA256:
-        return f"the split made again ({len(texts)} tickets held out) is not the one that the bundled adapter was trained beside"
-    choose = random.Random(config["seed"])  # every ticket is rewritten, so that these are the rewritings of the shipped head
-    rewritten = [(otherwise(row, choose), i) for i, row in enumerate(rows) for _ in range(config["head"]["rewrites"])]
-    mine = [row for row, out in zip(rows, kept, strict=True) if not out]
-    owners = [rows[i] for _, i in rewritten if not kept[i]]
-    other = [text for text, i in rewritten if not kept[i]]
-    every = np.vstack([vectors[~kept], Encoder().encode(other)])
-    features = Features([row.text for row in mine] + other, every, config["head"])
-    targets = np.array([shipped.classes.index(row.category) for row in [*mine, *owners]])
-    fitted = features.fit(np.arange(len(targets)), targets)
-    head = dataclasses.replace(
-        shipped,
-        dense=fitted["dense"],
-        pieces=Block(weights=fitted["pieces.weights"], rarity=fitted["pieces.rarity"]),
-        concepts=Block(weights=fitted["concepts.weights"], rarity=fitted["concepts.rarity"]),
-        bias=fitted["bias"],
+    dataset = desk_dataset(rows, kept, vectors, rewrites=config["rewrites"], classes=load_taxonomy().names, seed=config["seed"])
+    told = json.loads((STORE / ADAPTER / "dataset.json").read_text(encoding="utf-8"))["digest"]
+    if dataset.digest != told:
+        return "the split made again is not the one that the bundled model was fitted with"
+    golden = [dataset.tickets[index] for index in dataset.indices(Part.GOLDEN)]
+    return Tickets(
+        title="house-written, golden",
+        texts=tuple(ticket.text for ticket in golden),
+        right=tuple(frozenset([ticket.category]) for ticket in golden),
     )
-    right = tuple(frozenset([row.category]) for row, out in zip(rows, kept, strict=True) if out)
-    return Tickets(title="house-written, held out", texts=texts, right=right), head
 
 
 # --- accuracy -----------------------------------------------------------------------------------------------------------
@@ -176,30 +161,7 @@ def judged(name: str, cascade: Cascade, tickets: Tickets, vectors: np.ndarray) -
     return Verdicts(name=name, right=right, acted=acted), np.array([one.stage == "model" for one in said])
 
 
-def cross_fitted(cascade: Cascade, tickets: Tickets, vectors: np.ndarray, logprobs: np.ndarray) -> tuple[Verdicts, np.ndarray]:
-    """The cascade on tickets on which its two weights were fitted: each half with the weights that the other half gives."""
-    from training.triage.fit_cascade import weights
-
-    names = cascade.taxonomy.names
-    targets = np.array([names.index(next(iter(true))) for true in tickets.right])
-    heads = cascade.head.probabilities(tickets.texts, vectors)
-    half = np.random.default_rng(0).integers(0, 2, len(targets))
-    right, acted, asked = (np.zeros(len(targets), bool) for _ in range(3))
-    for number in (0, 1):
-        fit, judge = half != number, half == number
-        head_weight, model_weight = weights(heads[fit], logprobs[fit], targets[fit])
-        thresholds = dataclasses.replace(cascade.thresholds, head_weight=head_weight, model_weight=model_weight)
-        part = Tickets(title="", texts=_where(tickets.texts, judge), right=_where(tickets.right, judge))
-        verdicts, asked[judge] = judged("cascade", dataclasses.replace(cascade, thresholds=thresholds), part, vectors[judge])
-        right[judge], acted[judge] = verdicts.right, verdicts.acted
-    return Verdicts(name="cascade", right=right, acted=acted), asked
-
-
-def _where(values: tuple[Any, ...], mask: np.ndarray) -> tuple[Any, ...]:
-    return tuple(value for value, yes in zip(values, mask, strict=True) if yes)
-
-
-def accuracy(model: EngineHere, cascade: Cascade, tickets: Tickets, vectors: np.ndarray, *, crossed: bool) -> None:
+def accuracy(model: EngineHere, cascade: Cascade, tickets: Tickets, vectors: np.ndarray) -> None:
     logprobs = ask_model(model, cascade, tickets.texts)
     best = [cascade.taxonomy.names[i] for i in logprobs.argmax(axis=1)]
     alone, _ = judged("head alone", dataclasses.replace(cascade, language_model=None), tickets, vectors)
@@ -207,7 +169,7 @@ def accuracy(model: EngineHere, cascade: Cascade, tickets: Tickets, vectors: np.
     scored = Verdicts(
         name="model alone", right=np.array([b in true for b, true in zip(best, tickets.right, strict=True)]), acted=nothing
     )
-    both, asked = cross_fitted(cascade, tickets, vectors, logprobs) if crossed else judged("cascade", cascade, tickets, vectors)
+    both, asked = judged("cascade", cascade, tickets, vectors)
     print(f"accuracy  {tickets.title}: {len(best)} tickets; {asked.mean():.1%} of them went to the model")
     for verdicts in (alone, scored, both):
         print(f"  {verdicts.name:12} {share(verdicts.right)}" + acted_on(verdicts))
@@ -327,17 +289,17 @@ def main() -> None:
         cascade = load_cascade(model, model=model.adapter)
         day = day_tickets(options.day)
         print(circumstances(model.config))
-        print(f"          adapter {model.adapter[:26]}..., head for {cascade.head.embedder}, sure from {cascade.thresholds.sure}")
+        print(
+            f"          adapter {model.adapter[:26]}..., head for {cascade.head.embedders[0]}, sure from {cascade.thresholds.sure}"
+        )
         speed(model, cascade, embedder, day, rounds=options.rounds, batch=options.batch)
-        accuracy(model, cascade, day, embedder.embed(day.texts), crossed=False)
+        accuracy(model, cascade, day, embedder.embed(day.texts))
         if not options.day_only:
-            house = house_tickets(embedder, cascade.head)
+            house = house_tickets()
             if isinstance(house, str):
-                print(f"skipped   held-out house texts: {house}.")
+                print(f"skipped   golden house texts: {house}.")
             else:
-                tickets, head = house
-                beside = dataclasses.replace(cascade, head=head)
-                accuracy(model, beside, tickets, embedder.embed(tickets.texts), crossed=True)
+                accuracy(model, cascade, house, embedder.embed(house.texts))
     finally:
         model.shutdown()
 

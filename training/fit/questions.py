@@ -1,7 +1,6 @@
 """What the adapter is taught: the very prompts that the cascade will send, with their answers. Knows prompts; knows no torch."""
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +12,6 @@ from orchestrator.triage.rerank import Shown, choose_candidates, show_candidates
 from orchestrator.triage.taxonomy import Taxonomy
 from training.adapter.rows import ChoiceRow, Rows
 from training.fit.recipe import QuestionSettings
-
-Rewrite = Callable[[int, random.Random], str]
-"""(position of a ticket, chance) -> its text, perhaps written otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,22 +56,6 @@ def as_row(shown: Shown, target: int) -> ChoiceRow:
     """`target` is a class; -1 in the row where it is not among the candidates."""
     place = shown.classes.index(target) if target in shown.classes else -1
     return ChoiceRow(prefix=rerank_prefix(), suffix=shown.suffix, options=shown.codes, target=place)
-
-
-def rows_of_options(
-    texts: Sequence[str], taxonomy: Taxonomy, targets: np.ndarray, settings: QuestionSettings, *, rewrite: Rewrite | None, seed: int
-) -> Rows:
-    """All tickets in every pass; some written otherwise, each pass differently."""
-
-    def of_pass(number: int) -> list[ChoiceRow]:
-        choose = random.Random(f"{seed}/{number}")
-        written = [
-            rewrite(index, choose) if rewrite and choose.random() < settings.rewrite_share else text
-            for index, text in enumerate(texts)
-        ]
-        return ask_options(written, taxonomy, targets).rows
-
-    return of_pass
 
 
 def rows_of_candidates(

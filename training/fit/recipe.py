@@ -32,7 +32,6 @@ class QuestionSettings:
     examples: int = 2  # labeled tickets beside each candidate
     hard_share: float = 0.35  # of the training tickets, those that the head is least sure of ...
     easy_share: float = 0.05  # ... and so many of the others, are what a pass in mode candidates is made of
-    rewrite_share: float = 0.0  # of the tickets of a pass that are written otherwise (typos, greetings, other voices)
 
 
 @dataclass(frozen=True, kw_only=True)

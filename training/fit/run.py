@@ -29,13 +29,11 @@ from training.evaluation.judgment import Judgment, from_classifications
 from training.evaluation.predict import open_predictor
 from training.fit.questions import (
     Questions,
-    Rewrite,
     as_row,
     ask_candidates,
     ask_options,
     mode_of,
     rows_of_candidates,
-    rows_of_options,
 )
 from training.fit.recipe import Recipe
 from training.fit.types import types_of
@@ -57,11 +55,12 @@ class FitRequest:
     """What to fit and where to keep it."""
 
     name: str
-    rows: Sequence[TicketRow]
     recipe: Recipe
     base: Path
     registry: Registry
     work: Path  # dataset, checkpoints, reports; the same folder resumes
+    rows: Sequence[TicketRow] = ()
+    dataset: Dataset | None = None  # instead of rows: a dataset that is split already
     company: Taxonomy | None = None
     golden: Sequence[TicketRow] = ()  # a golden set of its own; then nothing is held out for it
     others_label: str = "oos"
@@ -70,7 +69,6 @@ class FitRequest:
     data: tuple[str, ...] = ()
     parent: str | None = None
     key: Path | None = None  # to sign with
-    rewrite: Callable[[Dataset], Rewrite] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +133,22 @@ def fit(request: FitRequest, *, say: Say, progress: Progress) -> Fitted:
 
 
 def _dataset(request: FitRequest, encoder: Encoder, say: Say, progress: Progress) -> _Parts:
-    settings = request.recipe.dataset
     known = dict.fromkeys(category.name for category in request.company.categories) if request.company else {}
-    dataset = build_dataset(
+    dataset = request.dataset or _built(request, encoder, progress)
+    save_dataset(dataset, request.work)
+    counts = {part: len(dataset.indices(part)) for part in Part}
+    say(
+        f"{len(dataset):,} labeled tickets of {len(dataset.classes)} types: {counts[Part.TRAIN]:,} to learn from, "
+        f"{counts[Part.VALIDATION]:,} to calibrate on, {counts[Part.GOLDEN]:,} held out"
+        + (f"; {len(set(dataset.classes) & set(known))} of the types are the company's" if known else "")
+    )
+    classes = (*(name for name in dataset.classes if name != OTHERS), OTHERS)
+    return _arrays(dataset, classes)
+
+
+def _built(request: FitRequest, encoder: Encoder, progress: Progress) -> Dataset:
+    settings = request.recipe.dataset
+    return build_dataset(
         request.rows,
         others_label=request.others_label,
         validation=settings.validation,
@@ -148,15 +159,6 @@ def _dataset(request: FitRequest, encoder: Encoder, say: Say, progress: Progress
         source=request.source,
         progress=progress,
     )
-    save_dataset(dataset, request.work)
-    counts = {part: len(dataset.indices(part)) for part in Part}
-    say(
-        f"{len(dataset):,} labeled tickets of {len(dataset.classes)} types: {counts[Part.TRAIN]:,} to learn from, "
-        f"{counts[Part.VALIDATION]:,} to calibrate on, {counts[Part.GOLDEN]:,} held out"
-        + (f"; {len(set(dataset.classes) & set(known))} of the types are the company's" if known else "")
-    )
-    classes = (*(name for name in dataset.classes if name != OTHERS), OTHERS)
-    return _arrays(dataset, classes)
 
 
 def _arrays(dataset: Dataset, classes: tuple[str, ...]) -> _Parts:
@@ -266,15 +268,7 @@ def _adapter(
     recipe = request.recipe
     asked = _unsure(head, recipe)
     if mode is Mode.OPTIONS:
-        rewrite = request.rewrite(parts.dataset) if request.rewrite else None
-        texts, rows = [parts.texts[i] for i in parts.train], parts.train
-
-        def rewritten(index: int, choose: Any) -> str:
-            return rewrite(int(rows[index]), choose) if rewrite else texts[index]
-
-        teach = rows_of_options(
-            texts, taxonomy, parts.targets[rows], recipe.questions, rewrite=rewritten if rewrite else None, seed=recipe.seed
-        )
+        teach = _always(ask_options([parts.texts[i] for i in parts.train], taxonomy, parts.targets[parts.train]).rows)
         exam = ask_options([parts.texts[parts.validation[i]] for i in asked], taxonomy, parts.targets[parts.validation[asked]])
     else:
         teach = _teach_candidates(request, parts, vectors, head)
@@ -295,6 +289,11 @@ def _adapter(
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(out, folder)
     return ModelAnswers(rows=asked, chosen=np.asarray(exam.classes), logprobs=logprobs), result.record
+
+
+def _always(rows: Sequence[ChoiceRow]) -> Callable[[int], Sequence[ChoiceRow]]:
+    """The same rows in every pass."""
+    return lambda number: rows
 
 
 def _unsure(head: HeadFit, recipe: Recipe) -> np.ndarray:
