@@ -26,6 +26,15 @@ SOURCE = "feedback"
 PAGE_TICKETS = 500
 MAX_COMPLAINTS = 20
 NEEDED = ("id", "category", "decided_at", "who", "why", "kind", "eligible")
+TYPES: Mapping[str, Any] = {  # of the fields that a file may tell wrongly
+    "category": str | None,
+    "corrected_to": str | None,
+    "confidence": float | int | None,
+    "alternatives": list | None,
+    "was": dict | None,
+    "weight": float | int,
+    "ineligible_because": dict | None,
+}
 WEAK = "verified_only"  # why a row of the system of record alone is left out unless asked for
 Progress = Callable[[str, int], None]  # (what, done so far): how many there are is known at the end
 
@@ -190,10 +199,10 @@ def _record(line: str, number: int, needed: Sequence[str], complaints: list[str]
     if missing:
         complaints.append(f"line {number} has no {', '.join(missing)}")
         return None
-    return _with_instants(record, number, complaints)
+    return _checked(record, number, complaints)
 
 
-def _with_instants(record: Mapping[str, Any], number: int, complaints: list[str]) -> Mapping[str, Any] | None:
+def _checked(record: Mapping[str, Any], number: int, complaints: list[str]) -> Mapping[str, Any] | None:
     for name in ("decided_at", "created_at", "triaged_at"):
         try:
             if record.get(name):
@@ -201,6 +210,10 @@ def _with_instants(record: Mapping[str, Any], number: int, complaints: list[str]
         except (ValueError, TypeError):
             complaints.append(f"line {number}: {name} {record[name]!r} is not a time with an offset")
             return None
+    wrong = [name for name, kinds in TYPES.items() if name in record and not isinstance(record[name], kinds)]
+    if wrong:
+        complaints.append(f"line {number}: {wrong[0]} {str(record[wrong[0]])[:40]!r} is of the wrong type")
+        return None
     if "kind" in record and record["kind"] not in [kind.value for kind in RowKind]:
         complaints.append(f"line {number}: kind {record['kind']!r} is none of {', '.join(RowKind)}")
         return None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -162,10 +163,10 @@ def recalibrate(
     with Steps(say) as steps, _told_as_configuration():
         read = _from_file(tickets_file, pairs, others_label) if tickets_file else _from_feedback(feedback_file, _utc(since), steps)
         unlabeled = _unlabeled(decisions_file, _utc(since), steps, online=from_feedback and feedback_file is None)
-        with registry.staging() as staging:
+        with TemporaryDirectory(prefix="cloister-") as temporary:
             made = fit(
                 folder,
-                staging / "model",
+                Path(temporary) / "model",
                 read[0],
                 reference_of(folder, full_name, home=home_folder()),
                 find=lambda wanted: registry.find(wanted).folder,
@@ -176,7 +177,7 @@ def recalibrate(
                 with_model=not no_model,
                 progress=steps,
             )
-            new = registry.admit(made.folder, shown=made.folder)
+            new = registry.add(made.folder)
     report = {"model": new, **made.record}
     _show_recalibrated(report)
     _write(report, json_file)

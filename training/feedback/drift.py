@@ -222,4 +222,6 @@ def _redacted(part: Sequence[Decision]) -> dict[str, str]:
 
 def _abstained(recent: Sequence[Decision], texts: Mapping[str, str]) -> tuple[Cluster, ...]:
     left = [d for d in recent if d.abstained and d.id in texts]
-    return clusters([d.id for d in left], [texts[d.id] for d in left], [d.corrected_to for d in left])
+    mine = {d.id for d in left}
+    others = [text for ticket, text in texts.items() if ticket not in mine]
+    return clusters([d.id for d in left], [texts[d.id] for d in left], [d.corrected_to for d in left], background=others)

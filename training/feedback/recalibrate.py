@@ -25,7 +25,7 @@ from models.manifest import BESIDE, Manifest
 from orchestrator.domain.errors import CallerError
 from orchestrator.domain.triage import OTHERS, Classification
 from orchestrator.triage.classify import NEVER, Thresholds, load_thresholds, thresholds_record
-from orchestrator.triage.confidence import Calibration, Confidence
+from orchestrator.triage.confidence import UNCHANGED, Calibration, Confidence
 from training.evaluation.judgment import from_classifications
 from training.evaluation.predict import Find, Predictor, Progress, open_predictor, silent
 from training.feedback.collect import text_key
@@ -41,7 +41,7 @@ FEWEST_FOR_SHARES = 300
 LEAST_PSI = 0.1
 CHANCE = 0.01
 HOLD = 4.0  # tickets that pull slope and shift towards 1 and 0
-GRID = tuple(round(float(x), 3) for x in np.linspace(0, 1, 41))
+ENDS, POINTS = 7.0, 57  # a bent curve is read at so many points, evenly in log-odds
 STALE = ("evaluation.json", "cascade.json")  # said of the parent, not of what is made here
 Shares = Literal["auto", "always", "never"]
 
@@ -66,12 +66,13 @@ class Bend:
         return bent
 
     def of(self, one: Confidence) -> Confidence:
-        """The same features and weights, the bent curve behind them."""
-        scores = tuple(sorted({*one.curve.scores, *GRID}))
-        rights = self(np.asarray(one.curve(np.array(scores))))
-        return replace(
-            one, curve=Calibration(scores=scores, rights=tuple(round(float(v), 5) for v in np.maximum.accumulate(rights)))
-        )
+        """The same features; without a curve weights and bias are bent exactly, with one the curve is, closely read at both ends."""
+        if one.curve == UNCHANGED:
+            weights = {name: round(self.slope * weight, 6) for name, weight in one.weights.items()}
+            return replace(one, weights=weights, bias=round(self.slope * one.bias + self.shift, 6))
+        scores = np.array(sorted({*one.curve.scores, *(float(x) for x in expit(np.linspace(-ENDS, ENDS, POINTS)).round(5))}))
+        rights = np.maximum.accumulate(self(np.asarray(one.curve(scores))))
+        return replace(one, curve=Calibration(scores=tuple(scores.tolist()), rights=tuple(rights.round(6).tolist())))
 
 
 @dataclass(frozen=True, kw_only=True)

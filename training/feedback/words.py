@@ -66,12 +66,17 @@ def new_words(texts: Sequence[str], known: Sequence[str]) -> NewWords | None:
     )
 
 
-def clusters(ids: Sequence[str], texts: Sequence[str], put_into: Sequence[str | None]) -> tuple[Cluster, ...]:
-    """Groups of tickets that share words, the largest first. The three sequences are parallel, newest last."""
+def clusters(
+    ids: Sequence[str], texts: Sequence[str], put_into: Sequence[str | None], *, background: Sequence[str] = ()
+) -> tuple[Cluster, ...]:
+    """Groups of tickets that share words, the largest first. The three sequences are parallel, newest last.
+
+    `background` are other tickets of the desk: words that are common there count little.
+    """
     ids, texts, put_into = ids[-MOST_TEXTS:], texts[-MOST_TEXTS:], put_into[-MOST_TEXTS:]
     if len(texts) < 2 * SMALLEST:
         return ()
-    numbers, matrix, vocabulary = _grouped(texts)
+    numbers, matrix, vocabulary = _grouped(texts, background)
     found = []
     for number in np.unique(numbers):
         rows = np.flatnonzero(numbers == number)
@@ -80,16 +85,17 @@ def clusters(ids: Sequence[str], texts: Sequence[str], put_into: Sequence[str | 
     return tuple(sorted(found, key=lambda cluster: -cluster.tickets))
 
 
-def _grouped(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _grouped(texts: Sequence[str], background: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(group of each text, tf-idf [n, words] of unit length, the words)."""
     from sklearn.cluster import AgglomerativeClustering
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(analyzer=words_of, min_df=2, max_df=0.3, sublinear_tf=True, max_features=4000)
+    vectorizer = TfidfVectorizer(analyzer=words_of, min_df=2, max_df=0.5, sublinear_tf=True, max_features=4000)
     try:
-        matrix = vectorizer.fit_transform(texts).toarray()
+        vectorizer.fit([*texts, *background])
     except ValueError:  # no word is in two texts
         return np.arange(len(texts)), np.zeros((len(texts), 0)), np.zeros(0, str)
+    matrix = vectorizer.transform(texts).toarray()
     empty = ~matrix.any(axis=1)
     distance = 1.0 - matrix @ matrix.T
     distance[empty], distance[:, empty] = 1.0, 1.0
