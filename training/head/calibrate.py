@@ -22,16 +22,19 @@ from orchestrator.triage.confidence import (
     best_in_scope,
     decision_features,
 )
+from orchestrator.triage.head import softmax
+from training.head.fit_head import Judgments
 from training.metrics import ece, ece_band, lower_bound, upper_bound
 
-HEAD_FEATURES = ("log_odds", "margin", "agreement", "nearest", "same_type", "evidence")
+HEAD_FEATURES = ("log_odds", "agreement", "same_type", "nearest", "evidence", "margin")  # the first always counts
 BOTH_FEATURES = (*HEAD_FEATURES, "model")
+WORTH = 2.0  # a feature or a curve must gain so many standard errors of log-likelihood, cross-fitted
 GRID = tuple(round(float(x), 3) for x in np.linspace(0, 1, 41))
 FOLDS = 5
 RIDGE = 1e-3  # on standardized weights
 CURVE_FROM = 600  # tickets; with fewer the logistic map is left as it is
 PRIOR = 20.0  # tickets of the average that every curve is mixed with, so that no end is 0 or 1
-CHAINS = 4  # fixed sequences that share the error budget
+CHAINS = (0.15, 0.35, 0.55, 0.75)  # shares at which the fixed sequences start that share the error budget
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +43,7 @@ class FittedConfidence:
 
     confidence: Confidence
     crossed: np.ndarray
+    crossed_more: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,32 +124,58 @@ def fit_confidence(
     weights: np.ndarray | None = None,
     seed: int = 0,
 ) -> FittedConfidence:
-    """A logistic map with weights >= 0, and a rising curve behind it where the tickets are many and it helps.
+    """A logistic map with weights >= 0, and a rising curve behind it.
 
-    `features` [n] each, `right` [n], `weights` [n] of the tickets.
+    The first feature always counts; of the others those that gain, best first, and the curve where the tickets are many and it
+    gains. `features` [n] each, `right` [n], `weights` [n] of the tickets.
     """
-    names = tuple(features)
-    matrix = np.column_stack([features[name] for name in names]).astype(float)
-    right, ones = np.asarray(right, float), np.ones(len(right))
-    weights = ones if weights is None else weights
+    right, every = np.asarray(right, float), tuple(features)
+    weights = np.ones(len(right)) if weights is None else weights
     fold = folds_of(np.arange(len(right)) if clusters is None else clusters, seed=seed)
-    crossed = np.zeros(len(right))
-    for number in np.unique(fold):
-        inside = fold == number
-        if (~inside).any():
-            crossed[inside] = _logistic(names, matrix[~inside], right[~inside], weights[~inside])(_columns(names, matrix[inside]))
-        else:
-            crossed[inside] = _logistic(names, matrix, right, weights)(_columns(names, matrix))
-    whole = _logistic(names, matrix, right, weights)
+    names, crossed = every[:1], _crossed(every[:1], features, right, weights, fold)
+    while rest := [name for name in every if name not in names]:
+        tried = {name: _crossed((*names, name), features, right, weights, fold) for name in rest}
+        gains = {name: _worth(crossed, found, right, weights) for name, found in tried.items()}
+        best = max(rest, key=lambda name: gains[name])
+        if gains[best] < WORTH:
+            break
+        names, crossed = (*names, best), tried[best]
+    whole = _logistic(names, np.column_stack([features[name] for name in names]), right, weights)
     if len(right) < CURVE_FROM:
         return FittedConfidence(confidence=whole, crossed=crossed)
-    bent = np.zeros(len(right))
+    bent = crossed.copy()
     for number in np.unique(fold):
         inside = fold == number
         bent[inside] = rising(crossed[~inside], right[~inside], weights[~inside])(crossed[inside])
-    if _log_loss(bent, right, weights) >= _log_loss(crossed, right, weights):
+    if _worth(crossed, bent, right, weights) < WORTH:
         return FittedConfidence(confidence=whole, crossed=crossed)
     return FittedConfidence(confidence=replace(whole, curve=rising(crossed, right, weights)), crossed=bent)
+
+
+def _crossed(
+    names: Sequence[str], features: Mapping[str, np.ndarray], right: np.ndarray, weights: np.ndarray, fold: np.ndarray
+) -> np.ndarray:
+    """[n] each ticket's confidence by a map that was fitted without its fold."""
+    matrix = np.column_stack([features[name] for name in names]).astype(float)
+    out = np.zeros(len(right))
+    for number in np.unique(fold):
+        inside = fold == number
+        rest = ~inside if (~inside).any() else inside
+        out[inside] = _logistic(names, matrix[rest], right[rest], weights[rest])(_columns(names, matrix[inside]))
+    return out
+
+
+def _worth(before: np.ndarray, after: np.ndarray, right: np.ndarray, weights: np.ndarray) -> float:
+    """How many standard errors of log-likelihood the second is better, paired."""
+    gains = weights * (_log_likelihood(after, right) - _log_likelihood(before, right))
+    spread = float(gains.std())
+    return float(gains.mean()) / spread * np.sqrt(len(gains)) if spread > 0 else 0.0
+
+
+def _log_likelihood(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    p = np.clip(confidence, 1e-6, 1 - 1e-6)
+    logs: np.ndarray = right * np.log(p) + (1 - right) * np.log(1 - p)
+    return logs
 
 
 def _columns(names: Sequence[str], matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -179,11 +209,6 @@ def rising(score: np.ndarray, right: np.ndarray, weights: np.ndarray | None = No
     return Calibration(scores=GRID, rights=tuple(round(float(v), 5) for v in np.maximum.accumulate(values)))
 
 
-def _log_loss(confidence: np.ndarray, right: np.ndarray, weights: np.ndarray) -> float:
-    p = np.clip(confidence, 1e-6, 1 - 1e-6)
-    return float(-np.average(right * np.log(p) + (1 - right) * np.log(1 - p), weights=weights))
-
-
 # --- when to act --------------------------------------------------------------------------------------------------------
 
 
@@ -200,18 +225,18 @@ def act_threshold(
     """The lowest confidence from which on the precision is at least `target`, with probability `certainty` whatever the data.
 
     `acts` [n]: the winner is in scope. Shares of tickets, most confident first, are tested in a fixed order with Clopper-Pearson
-    bounds (Learn then Test: Angelopoulos et al. 2021, fixed-sequence testing); CHAINS sequences start at different shares, each
+    bounds (Learn then Test: Angelopoulos et al. 2021, fixed-sequence testing); The sequences start at the shares CHAINS, each
     with its part of the error budget. Of near-copies one counts, because the bound is for independent tickets.
     """
     rows = np.flatnonzero(acts) if clusters is None else _one_each(np.flatnonzero(acts), clusters, seed)
     order = rows[np.argsort(-confidence[rows], kind="stable")]
     hits = np.cumsum(right[order].astype(int))
-    level = 1 - (1 - certainty) / CHAINS
+    level = 1 - (1 - certainty) / len(CHAINS)
     needed = int(np.ceil(np.log(1 - level) / np.log(target)))  # with fewer tickets not even no error is enough
     ends = _ends(confidence[order], np.unique(np.linspace(needed, len(order), 60).astype(int))) if len(order) >= needed else []
     best = 0
-    for chain in range(CHAINS):
-        for end in ends[len(ends) * chain // CHAINS :]:
+    for start in CHAINS:
+        for end in (end for end in ends if end >= start * len(order)):
             if lower_bound(int(hits[end - 1]), end, level=level) < target:
                 break
             best = max(best, end)
@@ -245,7 +270,7 @@ def _ends(falling: np.ndarray, counts: np.ndarray) -> list[int]:
 # --- the cascade --------------------------------------------------------------------------------------------------------
 
 
-def fit_weights(heads: np.ndarray, answers: ModelAnswers, targets: np.ndarray) -> tuple[float, float]:
+def fit_weights(heads: np.ndarray, answers: ModelAnswers, targets: np.ndarray, *, model_most: float = 3.0) -> tuple[float, float]:
     """(head's weight, model's weight), both >= 0, by least negative log-likelihood of the tickets that were asked."""
     rows = np.arange(len(targets))
 
@@ -253,7 +278,7 @@ def fit_weights(heads: np.ndarray, answers: ModelAnswers, targets: np.ndarray) -
         p = combine(heads, answers.logprobs, chosen=answers.chosen, head_weight=w[0], model_weight=w[1])
         return float(-np.log(np.maximum(p[rows, targets], 1e-9)).mean())
 
-    found = minimize(loss, x0=np.array([0.9, 0.3]), bounds=[(0, 3), (0, 3)], method="L-BFGS-B").x
+    found = minimize(loss, x0=np.array([0.9, min(0.3, model_most)]), bounds=[(0, 3), (0, model_most)], method="L-BFGS-B").x
     return round(float(found[0]), 4), round(float(found[1]), 4)
 
 
@@ -272,15 +297,17 @@ def calibrate(
     answers: ModelAnswers | None = None,
     unseen_logits: np.ndarray | None = None,
     clusters: np.ndarray | None = None,
+    more: Judgments | None = None,
     settings: CalibrationSettings | None = None,
 ) -> Calibrated:
     """All thresholds from n validation tickets: the head's `logits` and `probabilities` [n, classes], their neighbors, targets [n].
 
+    `more` tickets that the head has not seen count for the head's confidence and, where the model is not asked, for when to act.
     `unseen_logits` [n, classes], by heads that never saw the ticket's class, stand in for out-of-scope tickets where there are none.
     """
     s = settings or CalibrationSettings()
     clusters = np.arange(len(targets)) if clusters is None else clusters
-    head = _fit_head_confidence(logits, probabilities, near, targets, unseen_logits, clusters, s)
+    head = _fit_head_confidence(logits, probabilities, near, targets, unseen_logits, clusters, more, s)
     both = _fit_both(logits, probabilities, near, targets, answers, clusters, s) if answers is not None else _NOTHING
     asked = np.zeros(len(targets), bool)
     final, confidence, sure = probabilities.astype(float), head.crossed.copy(), 0.0
@@ -291,9 +318,13 @@ def calibrate(
         asked[where], final[where], confidence[where] = True, both.crossed[rows], both.confidence.crossed[rows]
     right = right_in_scope(final, targets)
     in_scope = final.argmax(axis=1) < final.shape[1] - 1
-    act = act_threshold(
-        confidence, in_scope, right, target=s.target_precision, certainty=s.certainty, clusters=clusters, seed=s.seed
-    )
+    judged = [(confidence, in_scope, right, clusters)]
+    if more is not None and not asked.any():
+        p = softmax(more.logits)
+        acts = p.argmax(axis=1) < p.shape[1] - 1
+        judged.append((head.crossed_more, acts, right_in_scope(p, more.targets), more.clusters))
+    said, acts, were, groups = (np.concatenate(columns) for columns in zip(*judged, strict=True))
+    act = act_threshold(said, acts, were, target=s.target_precision, certainty=s.certainty, clusters=groups, seed=s.seed)
     thresholds = Thresholds(
         taxonomy_sha256=taxonomy_sha256,
         adapter_sha256=adapter_sha256,
@@ -320,38 +351,38 @@ def _fit_head_confidence(
     targets: np.ndarray,
     unseen: np.ndarray | None,
     clusters: np.ndarray,
+    more: Judgments | None,
     s: CalibrationSettings,
 ) -> FittedConfidence:
-    """With tickets of unseen classes among them where no ticket is out of scope; `crossed` is of the real tickets."""
+    """With more tickets where there are some, and tickets of unseen types where no ticket is out of scope."""
     features = decision_features(probabilities, logits=logits, near=near, wanted=HEAD_FEATURES)
-    right = right_in_scope(probabilities, targets)
-    if unseen is None:
-        return fit_confidence(features, right, clusters=clusters, seed=s.seed)
-    alien = _alien_features(unseen, near, targets)
-    share = s.unseen_share / (1 - s.unseen_share)  # of each real ticket's weight
-    return _without_last(
-        fit_confidence(
-            {name: np.concatenate([features[name], alien[name]]) for name in features},
-            np.concatenate([right, np.zeros(len(targets), bool)]),
-            clusters=np.concatenate([clusters, clusters]),
-            weights=np.concatenate([np.ones(len(targets)), np.full(len(targets), share)]),
-            seed=s.seed,
-        ),
-        len(targets),
+    parts = [(features, right_in_scope(probabilities, targets), np.ones(len(targets)), clusters)]
+    if more is not None:
+        p = softmax(more.logits)
+        theirs = decision_features(p, logits=more.logits, near=more.near, wanted=HEAD_FEATURES)
+        parts.append((theirs, right_in_scope(p, more.targets), np.ones(len(p)), more.clusters))
+    if unseen is not None:
+        real = sum(len(right) for _, right, _, _ in parts)
+        each = s.unseen_share / (1 - s.unseen_share) * real / len(targets)
+        alien = _alien_features(unseen, near, targets)
+        parts.append((alien, np.zeros(len(targets), bool), np.full(len(targets), each), clusters))
+    found = fit_confidence(
+        {name: np.concatenate([part[0][name] for part in parts]) for name in HEAD_FEATURES},
+        np.concatenate([part[1] for part in parts]),
+        weights=np.concatenate([part[2] for part in parts]),
+        clusters=np.concatenate([part[3] for part in parts]),
+        seed=s.seed,
     )
+    theirs_end = len(targets) + (len(more.targets) if more is not None else 0)
+    return replace(found, crossed=found.crossed[: len(targets)], crossed_more=found.crossed[len(targets) : theirs_end])
 
 
 def _alien_features(unseen: np.ndarray, near: Neighborhood, targets: np.ndarray) -> dict[str, np.ndarray]:
     """Features of the tickets as they would be had their class never been labeled: neighbors of it do not count either."""
-    shifted = np.exp(unseen - unseen.max(axis=1, keepdims=True))
     others = np.where(near.labels == targets[:, None], 0.0, near.similarities)
     order = np.argsort(-others, axis=1, kind="stable")
     hidden = Neighborhood(labels=np.take_along_axis(near.labels, order, 1), similarities=np.take_along_axis(others, order, 1))
-    return decision_features(shifted / shifted.sum(axis=1, keepdims=True), logits=unseen, near=hidden, wanted=HEAD_FEATURES)
-
-
-def _without_last(found: FittedConfidence, count: int) -> FittedConfidence:
-    return replace(found, crossed=found.crossed[:count])
+    return decision_features(softmax(unseen), logits=unseen, near=hidden, wanted=HEAD_FEATURES)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -388,14 +419,15 @@ def _fit_both(
     heads, wanted = probabilities[answers.rows].astype(float), targets[answers.rows]
     fold = folds_of(clusters[answers.rows], seed=s.seed)
     unsure = heads.max(axis=1) < _sure(probabilities, s.model_share)
-    crossed = heads.copy()
+    crossed, alone = heads.copy(), heads.copy()  # alone: the head weighed as freely, the model not heard
     for number in np.unique(fold):
         inside = fold == number
         outside = ~inside & unsure if int((~inside & unsure).sum()) >= 50 else ~inside
-        a, b = fit_weights(heads[outside], _some(answers, outside), wanted[outside])
         some = _some(answers, inside)
-        crossed[inside] = combine(heads[inside], some.logprobs, chosen=some.chosen, head_weight=a, model_weight=b)
-    gain, error = _gain(heads[unsure], crossed[unsure], wanted[unsure])
+        for out, most in ((crossed, 3.0), (alone, 0.0)):
+            a, b = fit_weights(heads[outside], _some(answers, outside), wanted[outside], model_most=most)
+            out[inside] = combine(heads[inside], some.logprobs, chosen=some.chosen, head_weight=a, model_weight=b)
+    gain, error = _gain(alone[unsure], crossed[unsure], wanted[unsure])
     helps = bool(gain > s.gain_z * error and gain > 0)
     said = (
         f"Asking the model changes the log-likelihood of the tickets that the head is unsure of by {gain:+.4f} "

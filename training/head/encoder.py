@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from models.manifest import MANIFEST_FILE, ModelRefused, file_sha256, verify
 from orchestrator.domain.errors import ConfigurationError
@@ -38,6 +39,7 @@ class Encoder:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or encoder_folder()
         self._verified = _verified_name(self.folder)
+        logging.disable_progress_bar()
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
         self.model = AutoModel.from_pretrained(self.folder, local_files_only=True, dtype=torch.float32).eval()
         settings = self.folder / SETTINGS_FILE
@@ -48,6 +50,10 @@ class Encoder:
     def name(self) -> str:
         """`name@sha256-<64 digits>`, as the desk's embedder has it."""
         return self._verified or f"{BUNDLED_NAME}@sha256-{file_sha256(self.folder / 'model.safetensors')}"
+
+    def changed(self) -> None:
+        """Its weights were tuned: until it is saved, its vectors go under no known name."""
+        self.__dict__["name"] = f"{self.name} (tuned, not saved)"
 
     @property
     def dimensions(self) -> int:

@@ -60,6 +60,16 @@ class Blend:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Judgments:
+    """What heads that had not seen these tickets make of them."""
+
+    logits: np.ndarray  # [k, classes]
+    near: Neighborhood
+    targets: np.ndarray  # [k]
+    clusters: np.ndarray  # [k]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class HeadFit:
     """`head` is what is served; `logits` are of the validation tickets, by a head that has not seen them."""
 
@@ -72,6 +82,7 @@ class HeadFit:
     unseen_logits: np.ndarray | None  # [m, classes] by heads that never saw the ticket's class, where nothing is out of scope
     near: Neighborhood  # of the validation tickets
     similar: np.ndarray  # [m, kept] cosines to the kept tickets
+    more: Judgments | None  # the training tickets, each judged out of fold; where no tuned encoder has seen them
     kept: np.ndarray  # [kept] positions of the tickets that are kept as evidence
     record: Mapping[str, Any]
 
@@ -90,6 +101,7 @@ def fit_head(
     train: np.ndarray,
     validation: np.ndarray,
     tuned: TunedPart | None = None,
+    clusters: np.ndarray | None = None,
     settings: LinearSettings | None = None,
     refit: bool = True,
     neighbors_per_class: int = 60,
@@ -99,6 +111,7 @@ def fit_head(
     """Fit on `train`, weigh and judge on `validation` (both positions), then refit the linear part on both.
 
     `targets` [n] index `classes`, whose last is Others (it may have no ticket); `vectors` [n, dimensions] are of `embedder`.
+    With `clusters` [n] of near-copies the training tickets are judged too, out of fold: more to calibrate on.
     Raises BadInput where there is nothing to learn from.
     """
     _check(targets, classes, train, validation)
@@ -116,7 +129,12 @@ def fit_head(
     head = assemble(final, blend, tuned, classes=classes, embedder=embedder)
     head = with_neighbors(head, train[kept], texts, targets, vectors)
     similar = head.similar(vectors[validation])
-    found = nearest(similar, voters)
+    more = None
+    if clusters is not None and blend.tuned == 0:
+        unseen_by = features.out_of_fold(train, targets[train], count, clusters[train], seed=seed)
+        own = clusters[train][:, None] == clusters[train[kept]][None]  # no ticket is its own neighbor
+        near = _neighborhood(head, np.where(own, -1.0, head.similar(vectors[train])), voters)
+        more = Judgments(logits=blend(unseen_by, None), near=near, targets=targets[train], clusters=clusters[train])
     return HeadFit(
         head=head,
         blend=blend,
@@ -125,11 +143,17 @@ def fit_head(
         linear_logits=linear,
         tuned_logits=theirs,
         unseen_logits=unseen,
-        near=Neighborhood(labels=head.neighbor_classes[found], similarities=np.take_along_axis(similar, found, 1)),
+        near=_neighborhood(head, similar, voters),
         similar=similar,
+        more=more,
         kept=train[kept],
         record=_record(blend, linear, theirs, targets[validation]),
     )
+
+
+def _neighborhood(head: Head, similar: np.ndarray, voters: int) -> Neighborhood:
+    found = nearest(similar, voters)
+    return Neighborhood(labels=head.neighbor_classes[found], similarities=np.take_along_axis(similar, found, 1))
 
 
 def _check(targets: np.ndarray, classes: Sequence[str], train: np.ndarray, validation: np.ndarray) -> None:

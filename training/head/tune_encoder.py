@@ -100,8 +100,9 @@ def tune_encoder(
     """Tune on all of these texts.
 
     `targets` [n]: number of the type, OUT_OF_SCOPE, or UNLABELED; None: no labels. `duplicates` [n]: cluster number, negative for
-    none. `vectors` [n, dimensions]: of the untuned encoder, where they are there already. `work`: folder of the checkpoint; an
-    interrupted run goes on from there and ends with the same weights. Raises BadInput where there is nothing to learn from.
+    none. `start` (None: the bundled encoder) is itself changed. `vectors` [n, dimensions]: of the untuned encoder, where they are
+    there already. `work`: folder of the checkpoint; an interrupted run goes on from there and ends with the same weights. Raises
+    BadInput where there is nothing to learn from.
     """
     settings, start = settings or TuneSettings(), start or Encoder()
     targets = np.full(len(texts), UNLABELED) if targets is None else np.asarray(targets)
@@ -113,10 +114,11 @@ def tune_encoder(
     classifier = Cosines(_centers(untuned, targets, types))
     losses = _train(start, classifier, texts, targets, pairs, settings, work, progress)
     start.model.eval()
+    start.changed()
     with torch.no_grad():
-        centers = F.normalize(classifier.vectors, dim=-1).numpy()
+        centers, scale = F.normalize(classifier.vectors, dim=-1).numpy(), classifier.scale.clamp(1.0, 100.0).item()
     record = {"settings": asdict(settings), "texts": len(texts), "types": types, "pairs": len(pairs), "loss": losses}
-    return Tuned(encoder=start, class_vectors=centers, scale=float(classifier.scale.clamp(1.0, 100.0)), record=record)
+    return Tuned(encoder=start, class_vectors=centers, scale=scale, record=record)
 
 
 def _centers(vectors: np.ndarray, targets: np.ndarray, types: int) -> np.ndarray:
