@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -149,7 +150,7 @@ def test_every_row_is_in_one_step_of_a_pass_and_in_one_pack_of_its_step(wide: Pa
 def test_a_fit_learns_and_writes_what_the_engine_loads(base: Path, tmp_path: Path) -> None:
     kept = listed_rows(40, seed=99)
     result = fit_adapter(
-        AdapterConfig(**(vars(FAST) | {"epochs": 8})),
+        AdapterConfig(**(vars(FAST) | {"epochs": 6, "learning_rate": 5e-3})),
         base=base,
         rows=rows_of(192),
         validation=kept,
@@ -167,7 +168,7 @@ def test_a_fit_learns_and_writes_what_the_engine_loads(base: Path, tmp_path: Pat
         assert {tensors.get_tensor(name).dtype for name in names} == {torch.bfloat16}
         assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in names
     record = json.loads((result.folder / "training.json").read_text())
-    assert record["steps"] == 8 * 12 and record["rows"] == 8 * 192
+    assert record["steps"] == 6 * 12 and record["rows"] == 6 * 192
     assert record["validation_right"] >= 0.9, record
     marks = [json.loads(line) for line in (tmp_path / "work" / CURVE_FILE).read_text().splitlines()]
     assert marks[0]["loss"] > 2 * marks[-1]["loss"]
@@ -182,7 +183,7 @@ def test_a_fit_learns_and_writes_what_the_engine_loads(base: Path, tmp_path: Pat
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_gives_others(base: Path, tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
-        config = AdapterConfig(**(vars(FAST) | {"seed": seed, "dropout": 0.1, "epochs": 1}))
+        config = AdapterConfig(**(vars(FAST) | {"seed": seed, "dropout": 0.1, "epochs": None, "steps": 3}))
         fit_adapter(config, base=base, rows=rows_of(), out=tmp_path / name, work=tmp_path / f"work-{name}", quiet=True)
     one, again, other = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("one", "again", "other"))
     assert one == again != other
@@ -190,9 +191,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_gives_others(base: 
 
 def test_four_bit_weights_are_trained_beside_on_a_cpu_too(base: Path, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    config = AdapterConfig(
-        **(vars(FAST) | {"quantization": Quantization.FOUR_BIT, "learning_rate": 1e-2, "epochs": 3, "gradient_checkpointing": True})
-    )
+    small = {"quantization": Quantization.FOUR_BIT, "learning_rate": 1e-2, "warmup_steps": 1, "gradient_checkpointing": True}
+    config = AdapterConfig(**(vars(FAST) | {"epochs": 3} | small))
     result = fit_adapter(config, base=base, rows=rows_of(), out=tmp_path / "out", work=tmp_path / "work", quiet=True)
     assert result.scorer and type(result.scorer.base.model.model.layers[0].mlp.up_proj.base_layer).__name__ == "Linear4bit"
     marks = [json.loads(line) for line in (tmp_path / "work" / CURVE_FILE).read_text().splitlines()]
@@ -282,6 +282,13 @@ def test_a_budget_of_minutes_ends_in_time(base: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     result = fit_adapter(config, base=base, rows=rows_of(), out=tmp_path / "out", work=tmp_path / "work", quiet=True)
     assert result.record["steps"] > 1 and 0.6 <= result.record["seconds"] < time.monotonic() - began < 10
+
+
+def test_the_recipes_that_come_along_are_recipes() -> None:
+    for path in sorted((ROOT / "training" / "recipes").glob("*pu.yaml")):
+        text = path.read_text()
+        assert [line.split()[1] for line in text.splitlines() if line.startswith(("# What", "# Before", "# Command"))], path
+        assert read_config(yaml.safe_load(text)["adapter"]).rank == 16
 
 
 # --- refusals, before any work --------------------------------------------------------------------------------------
