@@ -18,7 +18,7 @@ from orchestrator.domain.errors import AdapterMissing, BadInput, Conflict
 Verify = Callable[[str, Path], None]
 """(name, folder): raises BadInput when the folder's bytes are not what the name or its manifest says."""
 
-CONTENT_ADDRESSED = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}@sha256-[0-9a-f]{12,64}")
+CONTENT_ADDRESSED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}@sha256-[0-9a-f]{12,64}")
 ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
@@ -29,6 +29,7 @@ class DesiredAdapter:
     alias: str
     name: str  # content-addressed
     path: Path
+    previous: tuple[str, Path] | None = None  # served on by its own name while this one cannot be
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> "DesiredAdapter":
@@ -38,7 +39,8 @@ class DesiredAdapter:
         check_name(name)
         if not path:
             raise BadInput(f"The desired adapter {name} ({alias}) has no path.", hint="Give the folder in the model store.")
-        return cls(alias=alias, name=name, path=Path(path))
+        before, folder = (str(row.get(f"previous_{key}") or "") for key in ("name", "path"))
+        return cls(alias=alias, name=name, path=Path(path), previous=(before, Path(folder)) if before and folder else None)
 
 
 def check_name(name: str) -> None:
@@ -79,6 +81,7 @@ class AdapterTable:
         self.limit = limit
         self._served: dict[str, ServedAdapter] = {}
         self._aliases: dict[str, str] = {}
+        self._broken: dict[str, str] = {}
         self._in_use: dict[str, int] = {}
         self._numbers_given = 0
 
@@ -86,6 +89,8 @@ class AdapterTable:
         """The adapter behind a name or an alias; None for the base. Raises AdapterMissing: never the base instead."""
         if model == self.base:
             return None
+        if model in self._broken:
+            raise AdapterMissing(f"The alias {model!r} is unhealthy: {self._broken[model]}", hint="Mend it or roll it back.")
         adapter = self._served.get(self._aliases.get(model, model))
         if adapter is None:
             raise AdapterMissing(
@@ -127,14 +132,17 @@ class AdapterTable:
         self._aliases = {alias: target for alias, target in self._aliases.items() if target != name}
         return self._served.pop(name, None)
 
-    def point(self, aliases: Mapping[str, str]) -> None:
-        """Replace all aliases at once. Raises AdapterMissing when a target is not served, BadInput when an alias shadows a name."""
+    def point(self, aliases: Mapping[str, str], *, broken: Mapping[str, str] | None = None) -> None:
+        """Replace all aliases at once. `broken`: those that are refused, and why; they stand for nothing, not for what they had.
+
+        Raises AdapterMissing when a target is not served, BadInput when an alias shadows a name.
+        """
         for alias, name in aliases.items():
             if name not in self._served:
                 raise AdapterMissing(f"The alias {alias!r} cannot point to {name}, which is not served.", hint="Load it first.")
             if alias == self.base:
                 raise BadInput(f"The alias {alias!r} is the base model's name.", hint="Choose another alias.")
-        self._aliases = dict(aliases)
+        self._aliases, self._broken = dict(aliases), dict(broken or {})
 
     @contextmanager
     def using(self, model: str) -> Iterator[ServedAdapter | None]:
@@ -158,4 +166,10 @@ class AdapterTable:
 
     @property
     def aliases(self) -> dict[str, str]:
+        """Those that answer."""
         return dict(self._aliases)
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Those that are refused: alias -> why."""
+        return dict(self._broken)

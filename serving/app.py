@@ -2,19 +2,17 @@
 
 import logging
 import os
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
 from models.local import ADAPTER, BASE, STORE
-from models.manifest import Manifest, read
-from orchestrator.bootstrap import open_store
+from models.manifest import read
 from orchestrator.domain.errors import ConfigurationError
+from serving.desired import Desired
 from serving.embedding import EmbeddingModel, bundled
 from serving.engine import EngineConfig
 from serving.gateway.deployment import Gateway
@@ -22,9 +20,10 @@ from serving.language_model import LanguageModel
 from serving.orchestrator import Orchestrator
 from serving.platform import ONE_MACHINE, PHONE_HOME_OFF, capability, switch_off_phone_home
 from serving.settings import Settings
+from serving.stack.project import project_at_start
 
 APPLICATION = "cloister"
-LIVE = "live"
+POLL_S = 2.0  # how often replicas look at the desired aliases
 LOGICAL_CPUS = 8  # what Ray counts with; our replicas share the real cores and ask for fractions
 
 
@@ -35,36 +34,6 @@ def bundled_models() -> list[Path]:
 
 def base_folder(settings: Settings) -> Path:
     return Path(settings.models.base) if settings.models.base else STORE / BASE
-
-
-def adapters(settings: Settings) -> dict[str, tuple[Path, Manifest]]:
-    """alias -> (folder, manifest); the bundled adapter as `live` where the settings name none."""
-    folders = {alias: Path(folder) for alias, folder in settings.models.adapters.items()} or {LIVE: STORE / ADAPTER}
-    return {alias: (folder, read(folder)) for alias, folder in folders.items()}
-
-
-class DesiredAdapters:
-    """Reads the desired adapters from PostgreSQL; each replica of the language model polls it and opens its own connection."""
-
-    def __init__(self, dsn: str, folders: Mapping[str, str]) -> None:
-        self._dsn = dsn
-        self._folders = dict(folders)  # content-addressed name -> folder
-        self._store: Any = None
-        self._lock: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Serve pickles what a replica was made with, also while it is in use: the connection stays where it is."""
-        return {"_dsn": self._dsn, "_folders": self._folders, "_store": None, "_lock": None}
-
-    def __call__(self) -> Sequence[Mapping[str, Any]]:
-        if self._lock is None:
-            self._lock = threading.Lock()
-        with self._lock:
-            if self._store is None:
-                self._store = open_store(self._dsn, pool_size=1)
-        with self._store.transaction() as tx:
-            rows = tx.desired_adapters()
-        return [{**row, "path": row.get("path") or self._folders.get(row["name"], "")} for row in rows]
 
 
 def engine_config(settings: Settings) -> EngineConfig:
@@ -109,12 +78,14 @@ def start_ray(settings: Settings) -> None:
 
 def build(settings: Settings, *, dsn: str, systems: Mapping[str, str], secrets: Mapping[str, str]) -> serve.Application:
     """The application graph: Gateway -> Orchestrator -> {LanguageModel, EmbeddingModel}."""
-    folders = {manifest.full_name: str(folder) for folder, manifest in adapters(settings).values()}
+    desired = Desired(dsn)
     gpu = {"num_gpus": 1} if settings.models.profile == "gpu" else {}
     language = LanguageModel.options(ray_actor_options={"num_cpus": 1, **gpu}).bind(
-        engine_config(settings), (), DesiredAdapters(dsn, folders), 2.0
+        engine_config(settings), (), desired.adapters, POLL_S, None, desired.reporter("language_model")
     )
-    embedding = EmbeddingModel.options(ray_actor_options={"num_cpus": 1}).bind(bundled())
+    embedding = EmbeddingModel.options(ray_actor_options={"num_cpus": 1}).bind(
+        bundled(), None, desired.embedders, POLL_S, desired.reporter("embedder")
+    )
     orchestrator = Orchestrator.options(num_replicas=settings.worker.replicas, ray_actor_options={"num_cpus": 0.5}).bind(
         settings, dsn, dict(systems), secrets["desk"], language, embedding
     )
@@ -124,23 +95,12 @@ def build(settings: Settings, *, dsn: str, systems: Mapping[str, str], secrets: 
     )
 
 
-def desire_adapters(settings: Settings, dsn: str) -> None:
-    """Write the configured adapters as the desired state; replicas reconcile to it."""
-    store = open_store(dsn, pool_size=1)
-    try:
-        with store.transaction() as tx:
-            for alias, (_, manifest) in adapters(settings).items():
-                tx.set_adapter(alias, manifest.full_name)
-    finally:
-        store.close()
-
-
 def deploy(settings: Settings, *, dsn: str, systems: Mapping[str, str], secrets: Mapping[str, str]) -> None:
     """Deploy and return; readiness is the gateway's word. Raises ConfigurationError for what cannot be served as configured."""
     problems = engine_config(settings).problems()
     if problems:
         raise ConfigurationError(" ".join(problems))
-    desire_adapters(settings, dsn)
+    project_at_start(dsn, settings)
     application = build(settings, dsn=dsn, systems=systems, secrets=secrets)
     serve.run(application, name=APPLICATION, route_prefix="/", blocking=False)
 

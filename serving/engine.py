@@ -5,6 +5,7 @@ log-probabilities or unlimited stop conditions ever reach vLLM, because one requ
 """
 
 import asyncio
+import hashlib
 import itertools
 import math
 import os
@@ -13,12 +14,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.domain.errors import BadInput, Busy, CloisterError, ConfigurationError, ModelUnavailable
+from orchestrator.domain.errors import AdapterMissing, BadInput, Busy, CloisterError, ConfigurationError, ModelUnavailable
 from orchestrator.ports import ScoreRequest, ScoreResult
 from serving.adapters import AdapterTable, DesiredAdapter, ServedAdapter, Verify, verify_manifest
 from serving.platform import Capability, capability, phone_home_problems, switch_off_phone_home
@@ -29,6 +31,8 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts as max_lora_
 MAX_OPTIONS = 64
 LOOPBACK_ONLY = {"VLLM_HOST_IP": "127.0.0.1", "VLLM_LOOPBACK_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
 """Between the engine's own processes; without these vLLM asks the system for the machine's outward address."""
+PROBE = "Answer with one letter. Type:"  # shorter than a block of the prefix cache: always computed
+PROBE_TOLERANCE = 0.25  # between two probes of one adapter; batches of other shapes move bf16 results by about 0.01
 TAIL_TOKENS = 64  # kept when an overlong prompt is cut: the words that ask for the answer
 
 
@@ -47,6 +51,8 @@ class EngineConfig:
     gpu_memory_utilization: float = 0.9
     max_adapters: int = 4  # served at the same time, each pinned
     max_lora_rank: int = 32
+    adapter_linger_s: float = 30.0  # what nobody wants any more is served so long: callers ask by the name that they know
+    broken_again_after_s: float = 10.0  # an adapter that could not be loaded is not tried again before
     max_in_flight: int = 1024  # requests inside the engine; beyond that callers get Busy
     max_generated_tokens: int = 512
     stalled_after_s: float = 120.0  # requests wait and nothing has come out for so long: unhealthy
@@ -111,6 +117,19 @@ class Completion:
     model: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What an adapter really answered to the fixed question, through the engine."""
+
+    logprobs: tuple[float, ...]  # of the letters
+    at: datetime
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits: two adapters of one base differ in it."""
+        return hashlib.sha256(" ".join(f"{value:.2f}" for value in self.logprobs).encode()).hexdigest()[:16]
+
+
 @dataclass(kw_only=True)
 class Counters:
     """Since start; read by `status` and the metrics."""
@@ -145,6 +164,12 @@ class Engine:
         self._ids = itertools.count(1)
         self._in_flight = 0
         self._changing_adapters = asyncio.Lock()
+        self._desired: dict[str, DesiredAdapter] = {}  # by alias
+        self._probes: dict[str, Probe] = {}  # by adapter
+        self._failed: dict[tuple[str, Path], tuple[float, str]] = {}  # when, why
+        self._unwanted_since: dict[str, float] = {}
+        self._suspect: dict[str, str] = {}  # served, and no longer what was loaded
+        self._held: dict[str, str] = {}  # what an alias stood for until it broke
         self._ready = False
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -230,6 +255,7 @@ class Engine:
             "models": self.adapters.models(),
             "adapters": sorted(self.adapters.served),
             "aliases": self.adapters.aliases,
+            "alias_health": self.alias_health(),
             "ready": self._ready and not self._llm.errored,
             "in_flight": self._in_flight,
             "cached_share": self.counters.cached_tokens / max(1, self.counters.prompt_tokens),
@@ -237,6 +263,22 @@ class Engine:
             "max_model_len_tokens": self.config.max_model_len_tokens,
             **counters,
         }
+
+    def alias_health(self) -> dict[str, dict[str, Any]]:
+        """By alias: {desired, healthy, answers_with, probe, probed_at, problem}. What answers was asked, not looked up."""
+        health = {}
+        for alias in sorted({*self._desired, *self.adapters.aliases, *self.adapters.broken}):
+            name, desired = self.adapters.aliases.get(alias), self._desired.get(alias)
+            probe = self._probes.get(name or "")
+            health[alias] = {
+                "desired": desired.name if desired else name,
+                "healthy": name is not None,
+                "answers_with": name,
+                "probe": probe.digest if probe else None,
+                "probed_at": probe.at.isoformat(timespec="seconds") if probe else None,
+                "problem": self.adapters.broken.get(alias, ""),
+            }
+        return health
 
     # --- scoring ----------------------------------------------------------------------------------------------------
 
@@ -265,6 +307,7 @@ class Engine:
         found = outputs[-1].outputs[0].logprobs[0]
         row = tuple(found[token].logprob for token in option_ids)
         if not all(map(math.isfinite, row)):
+            await self._llm.collective_rpc("cloister_mend_cache")  # before its blocks go to another request
             raise ModelUnavailable(
                 f"{self.config.name} gave a log-probability that is not a number.", hint="Its weights are damaged."
             )
@@ -448,7 +491,7 @@ class Engine:
         try:
             await self._llm.add_lora(_lora_request(adapter))
             await self._llm.pin_lora(adapter.number)
-            await self._score_one(self._tokenizer.encode("Try out."), self._ids_of(self._letters), _lora_request(adapter))
+            self._probes[adapter.name] = await self._probe(adapter)
         except Exception as error:
             with suppress(Exception):
                 await self._llm.remove_lora(adapter.number)
@@ -464,6 +507,7 @@ class Engine:
             adapter = self.adapters.withdraw(name)
             if adapter is None:
                 return False
+            self._suspect.pop(name, None)
             until = time.monotonic() + patience_s
             while self.adapters.in_use(name) and time.monotonic() < until:
                 await asyncio.sleep(0.02)
@@ -471,31 +515,83 @@ class Engine:
                 await self._llm.remove_lora(adapter.number)
             return True
 
+    async def _probe(self, adapter: ServedAdapter) -> Probe:
+        row = await self._score_one(self._tokenizer.encode(PROBE), self._ids_of(self._letters), _lora_request(adapter))
+        return Probe(logprobs=row, at=datetime.now(UTC))
+
+    async def probe_again(self) -> list[str]:
+        """Ask every served adapter the fixed question once more. One that answers otherwise than when it was loaded loses its aliases.
+
+        Gives what went wrong, as sentences.
+        """
+        for name in self.adapters.served:
+            with suppress(AdapterMissing), self.adapters.using(name) as adapter:
+                assert adapter is not None  # a served name is never the base
+                first, now = self._probes[name], await self._probe(adapter)
+                moved = max(abs(x - y) for x, y in zip(first.logprobs, now.logprobs, strict=True))
+                self._probes[name] = replace(first, at=now.at)
+                self._suspect.pop(name, None)
+                if moved > PROBE_TOLERANCE:
+                    self._suspect[name] = f"It answers otherwise than when it was loaded: log-probabilities moved by {moved:.2f}."
+        return await self.reconcile(list(self._desired.values()))
+
     async def reconcile(self, desired: Sequence[DesiredAdapter]) -> list[str]:
         """Serve exactly these adapters under exactly these aliases, as far as possible; gives what went wrong, as sentences.
 
-        An alias whose new adapter cannot be loaded keeps pointing to what it had; the status shows it.
+        A new adapter is loaded and probed before its alias moves; all aliases move at once. An alias whose adapter cannot be served
+        stands for nothing: it is refused, never answered by another adapter or the base. What it stood for before is served on by its
+        own name. What nobody wants any more is unloaded after `adapter_linger_s`, once its requests have ended.
         """
-        wanted = {adapter.name for adapter in desired}
-        await self._remove_all_but(wanted | set(self.adapters.aliases.values()))
-        problems = []
-        for name, path in {adapter.name: adapter.path for adapter in desired}.items():
-            try:
-                await self.add_adapter(name, path)
-            except (CloisterError, OSError) as error:
-                problems.append(f"{name}: {error}")
-        served, before = self.adapters.served, self.adapters.aliases
-        aliases = {a.alias: a.name if a.name in served else before.get(a.alias, "") for a in desired}
+        wanted = {adapter.name: adapter.path for adapter in desired}
+        await self._make_room(set(wanted))
+        problems = {name: problem for name, path in wanted.items() if (problem := await self._add_if_whole(name, path))}
+        kept = {a.alias: a.previous for a in desired if a.previous and a.name in problems}
+        for name, path in kept.values():
+            await self._add_if_whole(name, path)
+        broken = {a.alias: problems[a.name] for a in desired if a.name in problems}
+        before = {alias: name for alias, name in self.adapters.aliases.items() if alias in broken}
+        self._desired = {adapter.alias: adapter for adapter in desired}
+        sentences = [f"{name}: {problem}" for name, problem in problems.items()]
         try:
-            self.adapters.point({alias: name for alias, name in aliases.items() if name})
+            self.adapters.point({a.alias: a.name for a in desired if a.name not in problems}, broken=broken)
         except CloisterError as error:
-            problems.append(str(error))
-        await self._remove_all_but(wanted | set(self.adapters.aliases.values()))
-        return problems
+            sentences.append(str(error))
+        self._held = {alias: name for alias, name in (self._held | before).items() if alias in broken}
+        keep = {*wanted, *self.adapters.aliases.values(), *(name for name, _ in kept.values()), *self._held.values()}
+        await self._remove_what_lingered(keep)
+        return sentences
 
-    async def _remove_all_but(self, names: set[str]) -> None:
-        for name in set(self.adapters.served) - names:
+    async def _add_if_whole(self, name: str, path: Path) -> str:
+        """Why it cannot be served; empty when it is. One that failed is left alone for a while: checking it reads all of it."""
+        if name in self.adapters.served:  # the name stands for its bytes, wherever they lie by now
+            return self._suspect.get(name, "")
+        failed_at, problem = self._failed.get((name, path), (-math.inf, ""))
+        if time.monotonic() - failed_at < self.config.broken_again_after_s:
+            return problem
+        try:
+            await self.add_adapter(name, path)
+        except (CloisterError, OSError) as error:
+            self._failed[name, path] = time.monotonic(), str(error)
+            return str(error)
+        self._failed.pop((name, path), None)
+        return ""
+
+    async def _make_room(self, wanted: set[str]) -> None:
+        """Unload what is neither wanted nor behind an alias, the longest unwanted first, as far as new ones need its place."""
+        served = set(self.adapters.served)
+        missing = len(wanted - served) - (self.config.max_adapters - len(served))
+        idle = served - wanted - set(self.adapters.aliases.values()) - set(self._held.values())
+        for name in sorted(idle, key=lambda name: self._unwanted_since.get(name, math.inf))[: max(0, missing)]:
             await self.remove_adapter(name)
+
+    async def _remove_what_lingered(self, keep: set[str]) -> None:
+        now, served = time.monotonic(), self.adapters.served
+        self._unwanted_since = {name: self._unwanted_since.get(name, now) for name in served if name not in keep}
+        for name, since in list(self._unwanted_since.items()):
+            if now - since >= self.config.adapter_linger_s and (
+                self.config.adapter_linger_s == 0 or not self.adapters.in_use(name)
+            ):
+                await self.remove_adapter(name)
 
 
 class _Ended:

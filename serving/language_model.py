@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,8 +28,10 @@ from serving.platform import switch_off_phone_home
 logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
-AdapterRow = Mapping[str, Any]  # {alias, name, path}
+AdapterRow = Mapping[str, Any]  # {alias, name, path, previous_name?, previous_path?}
 AdapterSource = Callable[[], Sequence[AdapterRow]]
+Reporter = Callable[[str, Mapping[str, Any]], None]  # (replica, what it serves)
+PROBE_EVERY_S = 30.0
 
 PROMPTS_PER_CALL = 128
 
@@ -43,15 +46,23 @@ class LanguageModelReplica:
         source: AdapterSource | None = None,
         reconcile_every_s: float = 5.0,
         verify: Verify | None = None,
+        report: Reporter | None = None,
     ) -> None:
-        """`verify` checks each model before it is loaded; by default its manifest (see `serving.adapters.verify_manifest`)."""
+        """`verify` checks each model before it is loaded; by default its manifest (see `serving.adapters.verify_manifest`).
+
+        `report` is told what this replica really serves after every look at the desired adapters.
+        """
         switch_off_phone_home()
         self._problems: list[str] = []
+        self._report = report
+        self._replica = f"{socket.gethostname()}:{os.getpid()}"
+        self._probed_at = time.monotonic()
         self._reconciling = asyncio.Lock()
         self._engine = await Engine.start(config, verify=verify)
         await self.reconcile(adapters)
         if source:
             await self._follow_once(source)
+        await self._tell()
         self._follower = asyncio.create_task(self._follow(source, reconcile_every_s)) if source else None
         gc.collect()
         gc.freeze()  # what start-up made is not looked at again: shorter pauses
@@ -90,7 +101,7 @@ class LanguageModelReplica:
 
     async def status(self) -> dict[str, Any]:
         """What this replica really serves, its counters, and what is wrong with its adapters."""
-        return self._engine.status() | {"pid": os.getpid(), "problems": list(self._problems)}
+        return self._engine.status() | {"replica": self._replica, "pid": os.getpid(), "problems": list(self._problems)}
 
     async def check_health(self) -> None:
         """Serve asks every few seconds and replaces the replica when this raises."""
@@ -100,6 +111,8 @@ class LanguageModelReplica:
         while True:
             await asyncio.sleep(every_s)
             await self._follow_once(source)
+            await self._probe_again()
+            await self._tell()
 
     async def _follow_once(self, source: AdapterSource) -> None:
         try:
@@ -107,6 +120,28 @@ class LanguageModelReplica:
         except Exception as error:  # the database may be away: keep what is served, say so, try again
             self._problems = [f"desired adapters could not be read or applied: {error}"]
             logger.warning("adapter: %s", self._problems[0])
+
+    async def _probe_again(self) -> None:
+        """What is shown as served has answered within the last half minute."""
+        if time.monotonic() - self._probed_at < PROBE_EVERY_S:
+            return
+        self._probed_at = time.monotonic()
+        try:
+            async with self._reconciling:
+                found = await self._engine.probe_again()
+        except CloisterError as error:
+            found = [f"adapters could not be probed: {error}"]
+        self._problems += [problem for problem in found if problem not in self._problems]
+
+    async def _tell(self) -> None:
+        if self._report is None:
+            return
+        status = self._engine.status()
+        told = {"aliases": status["alias_health"], "adapters": status["adapters"], "ready": status["ready"]}
+        try:
+            await asyncio.to_thread(self._report, self._replica, told)
+        except Exception as error:  # the database may be away; the next time tells the same
+            logger.warning("what is served could not be told: %s", error)
 
     def __del__(self) -> None:
         """Serve calls it once, after the requests under way have ended."""

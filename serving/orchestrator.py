@@ -1,14 +1,16 @@
 """The orchestrator as a Ray Serve deployment: the worker that claims micro-batches. Knows threads; decides nothing."""
 
+import os
+import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from orchestrator.bootstrap import build_desk, load_classifier, open_store, open_systems
+from orchestrator.bootstrap import build_desk, follow_aliases, open_store, open_systems
 from orchestrator.pipeline.worker import Worker
 from serving.embedding import RemoteEmbedder
 from serving.language_model import RemoteLanguageModel
@@ -31,31 +33,45 @@ class OrchestratorReplica:
         switch_off_phone_home()
         self._store = open_store(dsn, pool_size=settings.database.pool_size)
         language_model, embedder = RemoteLanguageModel(language), RemoteEmbedder(embedding)
-        company = Path(settings.company.folder) if settings.company.folder else None
+        self._following = follow_aliases(
+            store=self._store,
+            language_model=language_model,
+            embedder=embedder,
+            named=lambda name, dimensions: RemoteEmbedder(embedding, name=name, dimensions=dimensions),
+            replica=f"{socket.gethostname()}:{os.getpid()}",
+        )
+        self._following.look()
         self._desk = build_desk(
             store=self._store,
             systems=open_systems(systems["url"], systems["secret"]),
             embedder=embedder,
             language_model=language_model,
-            classifier=load_classifier(
-                language_model, folder=Path(settings.models.head) if settings.models.head else None, embedder=embedder
-            ),
+            models=self._following,
+            shadowing=self._following.shadowing,
             secret=bytes.fromhex(secret),
-            company=company,
+            company=Path(settings.company.folder) if settings.company.folder else None,
             threads=settings.worker.threads,
         )
         self._worker = Worker(self._desk, batch_size=settings.worker.batch_size, lease_s=settings.worker.lease_s)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._worker.run, args=(self._stopping,), name="worker", daemon=True)
-        self._thread.start()
+        self._thread = self._started("worker", self._worker.run)
+        self._follower = self._started("aliases", self._following.run)
+        if self._following.shadowing:
+            self._started("shadow", self._following.shadowing.run)
+
+    def _started(self, name: str, run: Callable[[threading.Event], None]) -> threading.Thread:
+        thread = threading.Thread(target=run, args=(self._stopping,), name=name, daemon=True)
+        thread.start()
+        return thread
 
     async def status(self) -> dict[str, Any]:
-        return {"ok": self._thread.is_alive() and self._worker.ready, **self._worker.status()}
+        return {"ok": self._thread.is_alive() and self._worker.ready, **self._worker.status(), "models": self._following.status()}
 
     async def check_health(self) -> None:
         """Serve replaces the replica when this raises."""
-        if not self._thread.is_alive():
-            raise RuntimeError("the worker's thread ended")
+        for thread in (self._thread, self._follower):
+            if not thread.is_alive():
+                raise RuntimeError(f"the thread {thread.name} ended")
 
     def __del__(self) -> None:
         """Finish the batch under way; its lease would bring it back anyway."""

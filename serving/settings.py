@@ -36,11 +36,11 @@ class Http(Section):
 class Models(Section):
     profile: Literal["cpu", "gpu"] = "cpu"
     base: str | None = Field(None, description="folder of the base model; none: the bundled small one")
-    adapters: dict[str, str] = Field(default_factory=dict, description="alias -> folder; none: the bundled adapter as `live`")
+    adapters: dict[str, str] = Field(default_factory=dict, description="alias -> folder, where the registry has no move")
     head: str | None = Field(None, description="folder of the triage model whose head and thresholds decide; none: the bundled one")
     kv_cache_gib: float = Field(0.5, gt=0)
     max_model_len_tokens: int = Field(2048, ge=256)
-    max_loras: int = Field(4, ge=1, le=64)
+    max_loras: int = Field(6, ge=2, le=64)
     max_queued: int = Field(512, ge=1, description="score and chat requests waiting per replica; above it 429")
 
 

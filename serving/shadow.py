@@ -262,7 +262,7 @@ def _from_wording(tickets: Sequence[Ticket], triages: Mapping[str, Triage], room
 
 def _look_up(tickets: Sequence[Ticket], triages: Mapping[str, Triage], room: Room) -> dict[str, dict[str, Any]]:
     """The runbooks' way as far as looking goes."""
-    driven = drive([Work(ticket=t, triage=triages[t.id]) for t in tickets], room.desk.resolution)
+    driven = drive([Work(ticket=t, triage=triages[t.id]) for t in tickets], room.desk.resolution_now())
     found = {}
     for ticket in tickets:
         notes, outcome = driven.notes.get(ticket.id, {}), driven.outcomes.get(ticket.id)

@@ -56,7 +56,7 @@ def _wait_and_exit(parent: multiprocessing.process.BaseProcess) -> None:
 
 
 class EngineProbe:
-    """Mixed into vLLM's worker (`worker_extension_cls`): says what is really running there."""
+    """Mixed into vLLM's worker (`worker_extension_cls`): says what is really running there, and mends its cache."""
 
     def cloister_probe(self) -> dict[str, Any]:
         import torch
@@ -70,6 +70,14 @@ class EngineProbe:
             "lora": _wrapper_names(runner),
             "threads": torch.get_num_threads(),
         }
+
+    def cloister_mend_cache(self) -> None:
+        """Zeros for what is no number in the key-value cache. Attention masks what a request does not own by weights of zero, and zero
+        times NaN is NaN: one damaged adapter's values would spoil every later request that gets its blocks."""
+        import torch
+
+        for cache in self.model_runner.kv_caches:  # type: ignore[attr-defined]
+            torch.nan_to_num_(cache, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _wrapper_names(runner: Any) -> list[str]:

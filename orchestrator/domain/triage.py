@@ -29,6 +29,8 @@ class Classification:
     prompt_sha256: str = ""
     option_logprobs: Mapping[str, float] = field(default_factory=dict)  # by category, as the model gave them
     neighbors: tuple[Neighbor, ...] = ()
+    alias: str = ""  # live or canary: which one decided
+    classifier: str = ""  # full name of the model whose head, thresholds and types decided
     settled_by: str = ""  # the alert that decided where the wording alone left the type open
 
 

@@ -55,7 +55,7 @@ def handle(desk: Desk, claims: Sequence[Claim], watch: Stopwatch) -> int:
         works = [
             Work(ticket=tickets[i], triage=triages[i], claim=by_ticket[i]) for i in sorted(tickets, key=lambda i: tickets[i].number)
         ]
-        driven = drive(works, desk.resolution)
+        driven = drive(works, desk.resolution_now())
     with watch.time("write"):
         desk.store.run(lambda tx: _write(tx, desk, driven, tickets, by_ticket, desk.clock()))
     if any(isinstance(outcome, Resolved) for outcome in driven.outcomes.values()):

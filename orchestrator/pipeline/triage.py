@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from orchestrator.domain.directory import Alert, Directory, Profile
 from orchestrator.domain.tickets import Stage, State, Ticket
 from orchestrator.domain.triage import OTHERS, Classification, Entities, Link, LinkKind, Signals, Triage
 from orchestrator.pipeline.house import House
-from orchestrator.ports import Claim, Clock, Embedder, Similar, Store, Transaction
+from orchestrator.pipeline.models import Models, TriageModels
+from orchestrator.ports import Claim, Clock, Similar, Store, Transaction
 from orchestrator.triage.cause import cause_of, explain_by_alerts, link_by_cause, shared_cause
 from orchestrator.triage.entities import find_entities
 from orchestrator.triage.explain import explain
@@ -35,10 +36,6 @@ def _untimed(stage: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-class Classifier(Protocol):
-    def classify(self, texts: Sequence[str], vectors: np.ndarray) -> list[Classification]: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """One ticket of the batch with what was found out before linking."""
@@ -46,6 +43,7 @@ class Seen:
     ticket: Ticket
     subject: Subject
     classification: Classification
+    taxonomy: Taxonomy  # of the model that classified it
     alerts: tuple[Alert, ...]  # that explain it, the nearest first
     profile: Profile
 
@@ -55,40 +53,54 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What was embedded and classified together, for whoever wants to look at it once more."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    vectors: np.ndarray
+    models: TriageModels
+
+
+@dataclass(frozen=True, kw_only=True)
 class Triager:
     store: Store
-    embedder: Embedder
-    classifier: Classifier
-    taxonomy: Taxonomy
+    models: Models
     house: House
     clock: Clock
     link_window: timedelta = LINK_WINDOW
+    after: Callable[[Batch], None] | None = None  # told each batch once it is written; must return at once
 
     def triage(self, tickets: Sequence[Ticket], stage: Timer = _untimed, *, claims: Sequence[Claim] = ()) -> dict[str, Triage]:
         """Classify, link, prioritize and route these tickets, and write it all in one transaction, fenced by the claims."""
         if not tickets:
             return {}
-        texts = [ticket.words_of_requester for ticket in tickets]
+        models = self.models()
+        ids, texts = [ticket.id for ticket in tickets], [ticket.words_of_requester for ticket in tickets]
         with stage("embed"):
-            vectors = self.embedder.embed(texts)
+            vectors = models.embedder.embed(texts)
         with stage("classify"):
-            classifications = self.classifier.classify(texts, vectors)
+            classified = models.classify(ids, texts, vectors)
         with stage("look up"):
             directory = self.house.directory()
             profiles = self.house.profiles(ticket.requester.email for ticket in tickets)
         with stage("explain"):
             seen = [
-                _see(ticket, classification, profiles, directory)
-                for ticket, classification in zip(tickets, classifications, strict=True)
+                _see(ticket, classification, served.taxonomy, profiles, directory)
+                for ticket, (classification, served) in zip(tickets, classified, strict=True)
             ]
         with stage("link"):
-            return self.store.run(lambda tx: self._write(tx, seen, vectors, directory, claims, self.clock()))
+            triages = self.store.run(lambda tx: self._write(tx, seen, vectors, models, directory, claims, self.clock()))
+        if self.after:
+            self.after(Batch(ids=tuple(ids), texts=tuple(texts), vectors=vectors, models=models))
+        return triages
 
     def _write(
         self,
         tx: Transaction,
         seen: Sequence[Seen],
         vectors: np.ndarray,
+        models: TriageModels,
         directory: Directory,
         claims: Sequence[Claim],
         now: datetime,
@@ -97,7 +109,7 @@ class Triager:
         contacts = tx.contacts(
             [one.subject.requester_email for one in seen if one.subject.requester_email], since=now - CONTACT_WINDOW
         )
-        links = self._link(tx, seen, vectors, directory, now)
+        links = self._link(tx, seen, vectors, models, directory, now)
         load = tx.open_load()
         triages = {}
         for one in seen:
@@ -107,15 +119,21 @@ class Triager:
         return triages
 
     def _link(
-        self, tx: Transaction, seen: Sequence[Seen], vectors: np.ndarray, directory: Directory, now: datetime
+        self,
+        tx: Transaction,
+        seen: Sequence[Seen],
+        vectors: np.ndarray,
+        models: TriageModels,
+        directory: Directory,
+        now: datetime,
     ) -> dict[str, Link]:
         """Oldest first, so that a ticket can join the incident that an earlier one of the same batch opened."""
         tx.linking_lock()
         tx.save_embeddings(
-            self.embedder.name, [(one.ticket.id, vector, one.entities) for one, vector in zip(seen, vectors, strict=True)]
+            models.embedder.name, [(one.ticket.id, vector, one.entities) for one, vector in zip(seen, vectors, strict=True)]
         )
         candidates = tx.similar(
-            self.embedder.name,
+            models.embedder.name,
             [one.ticket.id for one in seen],
             window_s=self.link_window.total_seconds(),
             at_least=CANDIDATE_COSINE,
@@ -130,7 +148,7 @@ class Triager:
         for one in sorted(seen, key=lambda one: (one.ticket.created_at, one.ticket.number)):
             near = candidates.get(one.ticket.id, [])
             earlier = [_fresh(c, of_batch, incidents) for c in near if c.state in OPEN]
-            found = link(one.subject, earlier, directory)
+            found = link(one.subject, earlier, directory, duplicate_cosine=models.duplicate_cosine)
             new = one.ticket.stage is Stage.ACCEPTED  # whom a person took out of an incident is not put back into it
             if new and (found is None or found.kind is LinkKind.INCIDENT):
                 found = _by_cause(one, first, near) or found
@@ -145,7 +163,7 @@ class Triager:
         return links
 
     def _finish(self, one: Seen, signals: Signals, found: Link | None, directory: Directory, load: dict[str, int]) -> Triage:
-        kind = self.taxonomy.category(OTHERS if one.classification.abstained else one.classification.category)
+        kind = one.taxonomy.category(OTHERS if one.classification.abstained else one.classification.category)
         priority = prioritize(
             base_impact=kind.impact,
             base_urgency=kind.urgency,
@@ -180,7 +198,9 @@ class Triager:
         return replace(triage, explanation=explain(triage, one.alerts))
 
 
-def _see(ticket: Ticket, classification: Classification, profiles: Mapping[str, Profile], directory: Directory) -> Seen:
+def _see(
+    ticket: Ticket, classification: Classification, taxonomy: Taxonomy, profiles: Mapping[str, Profile], directory: Directory
+) -> Seen:
     email = ticket.requester.email.lower()
     profile = profiles.get(email) or Profile(email=email)
     subject = Subject(
@@ -196,6 +216,7 @@ def _see(ticket: Ticket, classification: Classification, profiles: Mapping[str, 
         ticket=ticket,
         subject=replace(subject, category=settled.category),
         classification=settled,
+        taxonomy=taxonomy,
         alerts=alerts,
         profile=profile,
     )

@@ -72,7 +72,7 @@ class Worker:
         if not claims:
             return 0
         self._trouble = ""
-        with self._watch.time("batch"), self._kept(claims):
+        with self._watch.time("batch"), self._desk.at_work(), self._kept(claims):
             self._handle(claims)
         return len(claims)
 
@@ -110,8 +110,9 @@ class Worker:
         """Load the house's documents and warm what the first batch would wait for; tried again until it works."""
         while not stopping.is_set():
             try:
+                embedder = self._desk.embedder  # this moment's, or why there are no models yet
                 if self._desk.knowledge and self._desk.knowledge.is_dir():
-                    load_documents(self._desk.store, self._desk.embedder, read_documents(self._desk.knowledge))
+                    load_documents(self._desk.store, embedder, read_documents(self._desk.knowledge))
                 self.ready = True
                 return
             except CloisterError as error:

@@ -19,7 +19,8 @@ DESIRED = """
 """
 SET = """
     INSERT INTO model_alias (task, alias, name, path, percent, needs, previous_name, previous_path, by, reason)
-    VALUES (%(task)s, %(alias)s, %(name)s, %(path)s, %(percent)s, %(needs)s::jsonb, %(previous_name)s, %(previous_path)s, %(by)s, %(reason)s)
+    VALUES (%(task)s, %(alias)s, %(name)s, %(path)s, %(percent)s, %(needs)s::jsonb, %(previous_name)s, %(previous_path)s, %(by)s,
+        %(reason)s)
     ON CONFLICT (task, alias) DO UPDATE SET name = excluded.name, path = excluded.path, percent = excluded.percent,
         needs = excluded.needs, previous_name = excluded.previous_name, previous_path = excluded.previous_path,
         by = excluded.by, reason = excluded.reason, set_at = now()

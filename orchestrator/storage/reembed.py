@@ -1,4 +1,4 @@
-"""What still has no vector of the desk's embedding model: tickets of the link window, knowledge passages. Knows the tables; embeds nothing."""
+"""What still has no vector of the desk's embedding model: tickets of the link window, knowledge passages. Embeds nothing itself."""
 
 from collections.abc import Sequence
 from datetime import datetime

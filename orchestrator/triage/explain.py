@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from orchestrator.domain.aliases import CANARY
 from orchestrator.domain.directory import Alert
 from orchestrator.domain.triage import Classification, Link, Triage
 
@@ -11,6 +12,8 @@ TELLING = 0.5  # cosine from which a labeled ticket explains anything
 def explain(triage: Triage, alerts: Sequence[Alert] = ()) -> tuple[str, ...]:
     """What was found and why, one sentence each."""
     lines = [_classification(triage.classification)]
+    if triage.classification.alias == CANARY:
+        lines.append(f"Classified by the canary {triage.classification.classifier}.")
     nearest = next(iter(triage.classification.neighbors), None)
     if nearest and nearest.similarity >= TELLING:
         lines.append(f"Nearest labeled ticket ({nearest.category}, cosine {nearest.similarity:.2f}): “{nearest.text[:120]}”.")

@@ -390,8 +390,18 @@ def _compare(note: Callable[[str, str], None], mine: Entities, theirs: Entities,
 # --- linking --------------------------------------------------------------------------------------------------------
 
 
-def link(subject: Subject, candidates: Sequence[Similar], directory: Directory, *, personal_only: bool = False) -> Link | None:
-    """The best link of `subject` to an earlier ticket, or None. Candidates are earlier and within the time window."""
+def link(
+    subject: Subject,
+    candidates: Sequence[Similar],
+    directory: Directory,
+    *,
+    personal_only: bool = False,
+    duplicate_cosine: float = DUPLICATE_COSINE,
+) -> Link | None:
+    """The best link of `subject` to an earlier ticket, or None. Candidates are earlier and within the time window.
+
+    `duplicate_cosine`: from which similarity on two texts are near-equal, by the embedder that the cosines come from.
+    """
     if not candidates:
         return None
     personal = personal_only or is_personal(subject)
@@ -399,7 +409,7 @@ def link(subject: Subject, candidates: Sequence[Similar], directory: Directory, 
         return None
     overlaps = _overlaps(_words(subject.text), [_words(_text(other)) for other in candidates])
     for other, words in zip(candidates, overlaps, strict=True):
-        if _is_duplicate(subject, other, words):
+        if _is_duplicate(subject, other, words, duplicate_cosine):
             return _duplicate(subject, other, words)
     if personal:
         return None
@@ -491,14 +501,14 @@ ABOUT_A_PERSON = frozenset({"password_reset", "mfa_reset", "account_activation",
 _RECORD = re.compile(r"\b([a-z]{2,5})-(\d{2,8})\b", re.I)  # SUB-419, PAY-88217
 
 
-def _is_duplicate(subject: Subject, other: Similar, words: float) -> bool:
+def _is_duplicate(subject: Subject, other: Similar, words: float, duplicate_cosine: float) -> bool:
     """The same requester's same matter: near-equal text, or the same number named again in like words."""
     if not _same_requester(subject, other):
         return False
     mine, theirs, text = subject.entities, other.entities, _text(other)
     same_number = bool({*mine.order_numbers, *mine.invoice_numbers} & {*theirs.order_numbers, *theirs.invoice_numbers})
     same_matter = other.category is None or other.category == subject.category
-    near = other.cosine >= DUPLICATE_COSINE or (same_matter and (other.cosine >= 0.72 or (same_number and other.cosine >= 0.5)))
+    near = other.cosine >= duplicate_cosine or (same_matter and (other.cosine >= 0.72 or (same_number and other.cosine >= 0.5)))
     if not near or _veto(mine, theirs, Directory(), False) in {"other_number", "other_thing", "other_site"}:
         return False
     if same_number:

@@ -118,6 +118,28 @@ def _print_status(report: dict[str, Any]) -> None:
     for column in ("part", "ok", "says"):
         table.add_column(column, overflow="fold")
     for name, part in report["parts"].items():
+        if name == "aliases":
+            continue
         rest = {key: value for key, value in part.items() if key != "ok"} if isinstance(part, dict) else part
         table.add_row(name, "yes" if not isinstance(part, dict) or part.get("ok", True) else "[red]no[/red]", str(rest))
     out.print(table)
+    if report["parts"].get("aliases", {}).get("unhealthy") is not None:
+        out.print(_alias_table(report["parts"]["aliases"]))
+
+
+def _alias_table(aliases: dict[str, Any]) -> Table:
+    """One line per alias and replica: what it should answer with, what it does, and what it said when it was asked."""
+    table = Table(title="Aliases, as every replica answers", title_justify="left")
+    for column in ("alias", "stands for", "replica", "answers with", "probe", "healthy"):
+        table.add_column(column, overflow="fold")
+    for alias, shown in aliases.items():
+        if not isinstance(shown, dict):
+            continue
+        name = shown["name"] + (f" ({shown['percent']:g} %)" if shown["percent"] is not None else "")
+        for told in shown["replicas"] or [{}]:
+            answers, problem = str(told.get("answers_with") or "nothing"), told.get("problem") or "not heard of"
+            probe = f"{told['probe']} at {told['probed_at']}" if told.get("probe") else ""
+            well = "yes" if told.get("healthy") else f"[red]no[/red]: {problem}"
+            where = f"{told.get('part', '')} {told.get('replica', '')}".strip()
+            table.add_row(alias, name, where, "the same" if answers == shown["name"] else answers, probe, well)
+    return table

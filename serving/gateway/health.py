@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from orchestrator.domain.aliases import LIVE
+from serving.gateway.aliases import alias_report
 from serving.gateway.desk import Desk
 from serving.gateway.parts import Parts
 
@@ -30,8 +32,11 @@ class Health:
                     "embedder": self._parts.embedder.status,
                     **self._parts.others,
                 }
-                answers = await asyncio.gather(*(_ask(question) for question in questions.values()))
-                self._kept = dict(zip(questions, answers, strict=True))
+                answers = await asyncio.gather(_ask(self._aliases), *(_ask(question) for question in questions.values()))
+                aliases, *rest = answers
+                self._kept = dict(zip(questions, rest, strict=True)) | (
+                    {"aliases": aliases} if aliases.pop("desired", True) else {}
+                )
                 self._until = time.monotonic() + FRESH_S
             return self._kept
 
@@ -40,9 +45,15 @@ class Health:
         return {"ok": True, "queue_depth": depth, "calls_waiting": self._desk.waiting}
 
     async def _language(self) -> Mapping[str, Any]:
-        """Not well either where a desired adapter is missing or broken: nothing falls back to the base silently."""
+        """Not well either where the live adapter is missing or broken: nothing falls back to the base silently."""
         status = await self._parts.language.status()
-        return {"ok": bool(status.get("ready", True)) and not status.get("problems"), **status}
+        health = status.get("alias_health", {})
+        live = health.get(LIVE, {}).get("healthy", True)
+        only_candidates = live and any(not told["healthy"] for told in health.values())
+        return {"ok": bool(status.get("ready", True)) and live and (only_candidates or not status.get("problems")), **status}
+
+    async def _aliases(self) -> Mapping[str, Any]:
+        return await self._desk.run(alias_report) or {"desired": False}
 
 
 async def _ask(question: Callable[[], Awaitable[Mapping[str, Any]]]) -> dict[str, Any]:

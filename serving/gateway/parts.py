@@ -24,6 +24,10 @@ class TextEmbedder(Protocol):
     @property
     def dimensions(self) -> int: ...
 
+    async def now(self, model: str | None = None) -> "TextEmbedder":
+        """One whose name and vectors belong together: by a full or plain name, or (None) the desk's at this moment. Raises NotFound."""
+        ...
+
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         """[len(texts), dimensions] float32, rows of unit length. Raises ModelUnavailable, Busy."""
         ...

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from ray.serve.handle import DeploymentHandle
 
-from orchestrator.domain.errors import ModelUnavailable
+from orchestrator.domain.errors import ModelUnavailable, NotFound
 from orchestrator.ports import ScoreRequest, ScoreResult
 from serving.embedding import TEXTS_PER_CALL
 from serving.engine import GenerationParams, Piece
@@ -90,9 +90,19 @@ class ServeEmbedder:
     def dimensions(self) -> int:
         return self._dimensions
 
+    async def now(self, model: str | None = None) -> "ServeEmbedder":
+        """One that stays what it is: by a full or plain name, or (None) the desk's at this moment. Raises NotFound."""
+        status = await self.status()
+        served, wanted = status["embedders"], model or status["name"]
+        name = next((full for full in served if wanted in (full, full.partition("@")[0])), None)
+        if name is None:
+            raise NotFound(f"The embedder {model!r} is not served.", hint=f"Ask for {' or '.join(served)}.")
+        return ServeEmbedder(self._handle, name=name, dimensions=served[name])
+
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        name = self._name
         parts = [
-            await _asked(lambda part=list(texts[start : start + TEXTS_PER_CALL]): self._handle.embed.remote(part))  # type: ignore[misc]
+            await _asked(lambda part=list(texts[start : start + TEXTS_PER_CALL]): self._handle.embed.remote(part, name))  # type: ignore[misc]
             for start in range(0, len(texts), TEXTS_PER_CALL)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self._dimensions), dtype=np.float32)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.domain.errors import AdapterMissing
+from orchestrator.domain.errors import AdapterMissing, NotFound
 from orchestrator.ports import ScoreRequest, ScoreResult
 from orchestrator.standins import CountingLanguageModel, HashEmbedder
 from serving.engine import GenerationParams, Piece
@@ -67,6 +67,11 @@ class LocalEmbedder:
     @property
     def dimensions(self) -> int:
         return self.inner.dimensions
+
+    async def now(self, model: str | None = None) -> "LocalEmbedder":
+        if model not in (None, self.name, self.name.partition("@")[0]):
+            raise NotFound(f"The embedder {model!r} is not served.", hint=f"Ask for {self.name}.")
+        return self
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         return self.inner.embed(texts)

@@ -50,11 +50,11 @@ class SlowEcho:
 
 
 class Embedding:
-    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+    async def embed(self, texts: Sequence[str], model: str | None = None) -> np.ndarray:
         return HashEmbedder().embed(texts)
 
     async def status(self) -> Mapping[str, Any]:
-        return {"name": "standin-hash"}
+        return {"name": "standin-hash", "dimensions": 384, "embedders": {"standin-hash": 384}}
 
 
 class Worker:

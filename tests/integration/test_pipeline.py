@@ -14,6 +14,7 @@ from orchestrator.domain.resolution import Observation, ObservationStatus
 from orchestrator.domain.tickets import IncomingTicket, Requester
 from orchestrator.domain.triage import LinkKind, Triage
 from orchestrator.pipeline.house import House
+from orchestrator.pipeline.models import Served, TriageModels, standing
 from orchestrator.pipeline.triage import Triager
 from orchestrator.resolution.catalog import load_catalog
 from orchestrator.standins import HashEmbedder, InstantSystems, NamedClassifier
@@ -54,11 +55,10 @@ class Rooms:
         self.systems = CountedSystems(InstantSystems(load_catalog(), world(people), clock=self.clock), self.clock)
         self.house = House(systems=self.systems, clock=self.clock, pool=ThreadPoolExecutor(2))
         taxonomy = load_taxonomy()
+        classifier = NamedClassifier(names=tuple(category.name for category in taxonomy.categories))
         self.triager = Triager(
             store=store,
-            embedder=HashEmbedder(),
-            classifier=NamedClassifier(names=tuple(category.name for category in taxonomy.categories)),
-            taxonomy=taxonomy,
+            models=standing(TriageModels(live=Served(classifier=classifier, taxonomy=taxonomy), embedder=HashEmbedder())),
             house=self.house,
             clock=self.clock,
         )

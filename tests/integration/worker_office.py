@@ -70,7 +70,7 @@ class FickleEmbedder:
     def dimensions(self) -> int:
         return self.inner.dimensions
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
+    def embed(self, texts: Sequence[str], *, model: str | None = None) -> np.ndarray:
         if self.away:
             raise ModelUnavailable("The embedder is away.", hint="It comes back.")
         self.calls.append(len(texts))

@@ -66,6 +66,8 @@ def engine_factory(tiny_store: TinyStore, loop: asyncio.AbstractEventLoop) -> It
             "max_model_len_tokens": 512,
             "kv_cache_bytes": 256 << 20,
             "max_adapters": 3,
+            "adapter_linger_s": 0.0,  # what nobody wants goes at once; the tests of a swap under traffic let it linger
+            "broken_again_after_s": 0.0,
         }
         engine = loop.run_until_complete(Engine.start(EngineConfig(**{**settings, **changes}), verify=refuse_tampered))
         started.append(engine)

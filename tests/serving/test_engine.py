@@ -182,7 +182,7 @@ def test_an_adapter_is_unloaded_only_after_the_requests_under_way(
     served.check_health()
 
 
-def test_aliases_move_at_once_and_a_broken_promotion_leaves_what_was(
+def test_aliases_move_at_once_and_a_broken_one_is_refused_while_the_last_good_adapter_answers_by_its_own_name(
     served: Engine, tiny_store: TinyStore, tmp_path: Path, run: Run
 ) -> None:
     (a, folder_a), (b, folder_b) = tiny_store.a, tiny_store.b
@@ -196,7 +196,17 @@ def test_aliases_move_at_once_and_a_broken_promotion_leaves_what_was(
     gone = DesiredAdapter(alias="live", name="gone@sha256-0123456789ab", path=tmp_path / "gone")
     (problem,) = run(served.reconcile([gone]))
     assert "gone@sha256-0123456789ab" in problem
-    assert served.status()["aliases"] == {"live": b}
+    health = served.alias_health()["live"]
+    assert (health["healthy"], health["answers_with"], health["desired"]) == (False, None, gone.name)
+    with pytest.raises(AdapterMissing, match="unhealthy"):
+        run(served.score(tickets(1), model="live"))
+    assert run(served.score(tickets(1), model=b))[0].model == b
+    assert len(run(served.reconcile([gone]))) == 1, "as long as it is desired"
+    assert run(served.score(tickets(1), model=b))[0].model == b
+
+    again = DesiredAdapter(alias="live", name="gone@sha256-0123456789ab", path=tmp_path / "gone", previous=(a, folder_a))
+    run(served.reconcile([again]))
+    assert run(served.score(tickets(1), model=a))[0].model == a, "what a restarted replica is told that it was before"
 
     assert run(served.reconcile([])) == []
     with pytest.raises(AdapterMissing):

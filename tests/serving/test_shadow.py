@@ -14,6 +14,7 @@ import pytest
 from orchestrator.domain.errors import BadInput, ModelUnavailable, StoreUnavailable
 from orchestrator.domain.resolution import ObservationStatus
 from orchestrator.intake.read_tickets import TicketRow
+from orchestrator.pipeline.models import standing
 from orchestrator.pipeline.triage import LINK_WINDOW
 from orchestrator.ports import Embedder
 from orchestrator.resolution.catalog import load_catalog
@@ -178,12 +179,13 @@ def test_a_batch_that_fails_is_taken_one_by_one_and_what_fails_alone_goes_to_a_p
     class Choking:
         name, dimensions = bare.desk.embedder.name, bare.desk.embedder.dimensions
 
-        def embed(self, texts: Any) -> Any:
+        def embed(self, texts: Any, *, model: str | None = None) -> Any:
             if any("poison" in text for text in texts):
                 raise ModelUnavailable("The embedder choked.")
             return bare.desk.embedder.embed(texts)
 
-    triager = replace(bare.desk.triager, embedder=Choking())
+    models = standing(replace(bare.desk.models(), embedder=Choking()))
+    triager = replace(bare.desk.triager, models=models)
     room = Room(desk=replace(bare.desk, triager=triager), systems=bare.systems, looks_up=False)
     given = [TicketRow(id=f"B-{n}", subject=text, description="") for n, text in enumerate(("VPN hangs", "poison", "Printer jams"))]
     lines = shadow(given, times_of(given, now=NOW), room, quiet)

@@ -25,14 +25,15 @@ async def put_document(document: schemas.DocumentIn, request: Request) -> JSONRe
     shop, caller = shop_of(request), visit_of(request).caller
     front = yaml.safe_dump({name: getattr(document, name) for name in HEADER_FIELDS}, allow_unicode=True)
     parsed = parse_document(f"---\n{front}---\n{document.text}", source=document.source)
-    vectors = await shop.parts.embedder.embed([f"{parsed.title}\n{heading}\n{text}" for heading, text in parsed.passages])
+    embedder = await shop.parts.embedder.now()
+    vectors = await embedder.embed([f"{parsed.title}\n{heading}\n{text}" for heading, text in parsed.passages])
     passages = [(heading, text, vector) for (heading, text), vector in zip(parsed.passages, vectors, strict=True)]
     record = {name: value for name, value in asdict(parsed).items() if name != "passages"}
     record |= {"version": document.version, "expires_on": document.expires_on, "put_by": caller.name}
     body = {"id": parsed.id, "version": document.version, "passages": len(passages), "digest": parsed.digest}
 
     def put(tx: PostgresTransaction) -> Answer:
-        tx.put_document(record, passages, model=shop.parts.embedder.name)
+        tx.put_document(record, passages, model=embedder.name)
         return Answer(status=201, body=body)
 
     return (await once(request, shop.desk, put)).response()
@@ -42,11 +43,11 @@ async def put_document(document: schemas.DocumentIn, request: Request) -> JSONRe
 async def search(asked: Annotated[schemas.KnowledgeQuery, Query()], request: Request) -> JSONResponse:
     """The passages nearest to the question, by meaning and by words, each with source, version and effective date."""
     shop = shop_of(request)
-    (vector,) = await shop.parts.embedder.embed([asked.q])
+    embedder = await shop.parts.embedder.now()
+    (vector,) = await embedder.embed([asked.q])
 
     def read(tx: PostgresTransaction) -> list[dict[str, Any]]:
-        name = shop.parts.embedder.name
-        found = tx.search_knowledge(name, vector, asked.q, limit=asked.limit, audience=asked.audience)
+        found = tx.search_knowledge(embedder.name, vector, asked.q, limit=asked.limit, audience=asked.audience)
         versions = console.document_versions(tx, [passage.document_id for passage in found])
         return [{**asdict(passage), "version": versions.get(passage.document_id)} for passage in found]
 

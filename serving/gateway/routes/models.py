@@ -15,13 +15,13 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from orchestrator.domain.errors import BadInput, CloisterError, NotFound
+from orchestrator.domain.errors import BadInput, CloisterError
 from orchestrator.ports import ScoreRequest
 from serving.engine import GenerationParams, Piece
 from serving.gateway import schemas
 from serving.gateway.once import Answer, computed
 from serving.gateway.problems import problem_of
-from serving.gateway.shop import Shop, shop_of
+from serving.gateway.shop import shop_of
 
 router = APIRouter(prefix="/v1", tags=["models"])
 DEFAULT_MAX_TOKENS = 128
@@ -54,16 +54,33 @@ TEXT = Shape(prefix="cmpl", object="text_completion", chunk="text_completion", c
 
 @router.get("/models")
 async def list_models(request: Request) -> JSONResponse:
-    """The base model, the adapters that are really served, their aliases, and the embedder."""
+    """The base model, the adapters that are really served, their aliases with what answered behind each, and the embedders."""
     shop = shop_of(request)
     status = await shop.parts.language.status()
     created = int(shop.parts.clock().timestamp())
     rows: list[tuple[str, dict[str, Any]]] = [(status["base"], {"kind": "base"})]
     rows += [(name, {"kind": "adapter", "parent": status["base"]}) for name in status.get("adapters", ())]
-    rows += [(alias, {"kind": "alias", "root": name}) for alias, name in status.get("aliases", {}).items()]
-    rows += [(shop.parts.embedder.name, {"kind": "embedder", "dimensions": shop.parts.embedder.dimensions})]
+    rows += [(alias, _alias(told)) for alias, told in status.get("alias_health", {}).items()]
+    embedders = await shop.parts.embedder.status()
+    served = embedders.get("embedders", {embedders["name"]: embedders["dimensions"]})
+    rows += [
+        (name, {"kind": "embedder", "dimensions": size, "live": name == embedders["name"]}) for name, size in sorted(served.items())
+    ]
     data = [{"id": name, "object": "model", "created": created, "owned_by": "cloister", **more} for name, more in rows]
     return JSONResponse({"object": "list", "data": data})
+
+
+def _alias(told: Mapping[str, Any]) -> dict[str, Any]:
+    """`root` is what answered; none where the alias is unhealthy, whatever it should stand for."""
+    probe = {"digest": told["probe"], "at": told["probed_at"]} if told["probe"] else None
+    return {
+        "kind": "alias",
+        "root": told["answers_with"],
+        "desired": told["desired"],
+        "healthy": told["healthy"],
+        "problem": told["problem"],
+        "probe": probe,
+    }
 
 
 @router.post("/chat/completions")
@@ -150,26 +167,19 @@ def _event(document: Mapping[str, Any]) -> str:
 async def embeddings(asked: schemas.EmbeddingsIn, request: Request) -> JSONResponse:
     """Vectors of unit length. Texts beyond the embedder's window are cut at its end."""
     shop = shop_of(request)
-    _check_embedder(shop, asked.model)
+    embedder = await shop.parts.embedder.now(asked.model)
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
 
     async def produce() -> Answer:
-        vectors = await shop.parts.embedder.embed(texts)
+        vectors = await embedder.embed(texts)
         data = [
             {"object": "embedding", "index": n, "embedding": _encoded(row, asked.encoding_format)} for n, row in enumerate(vectors)
         ]
         words = sum(len(text.split()) for text in texts)  # the embedder does not report its tokens
         usage = {"prompt_tokens": words, "total_tokens": words}
-        return Answer(status=200, body={"object": "list", "model": shop.parts.embedder.name, "data": data, "usage": usage})
+        return Answer(status=200, body={"object": "list", "model": embedder.name, "data": data, "usage": usage})
 
     return (await computed(request, shop.desk, produce)).response()
-
-
-def _check_embedder(shop: Shop, name: str) -> None:
-    """The whole name or, as it is usually called, the part before the digest."""
-    served = shop.parts.embedder.name
-    if name not in (served, served.partition("@")[0]):
-        raise NotFound(f"The embedder {name!r} is not served.", hint=f"Ask for {served}.")
 
 
 def _encoded(vector: np.ndarray, encoding: str) -> str | list[float]:

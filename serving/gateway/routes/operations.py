@@ -68,12 +68,19 @@ async def live() -> JSONResponse:
 
 @router.get("/health/ready")
 async def ready(request: Request) -> JSONResponse:
-    """200 when every part is well, 503 otherwise. Says which, and no more: it needs no key."""
-    parts = {name: bool(part["ok"]) for name, part in (await shop_of(request).health.parts()).items()}
+    """200 when every part is well, 503 otherwise. Says which, and no more: it needs no key.
+
+    `unhealthy_aliases`: those that a replica does not answer with; a canary or shadow among them stops nothing.
+    """
+    asked = await shop_of(request).health.parts()
+    parts = {name: bool(part["ok"]) for name, part in asked.items()}
+    unhealthy = asked.get("aliases", {}).get("unhealthy", [])
     fine = all(parts.values())
     headers = {} if fine else {"Retry-After": "2"}
     return JSONResponse(
-        {"status": "ready" if fine else "not ready", "parts": parts}, status_code=200 if fine else 503, headers=headers
+        {"status": "ready" if fine else "not ready", "parts": parts, "unhealthy_aliases": unhealthy},
+        status_code=200 if fine else 503,
+        headers=headers,
     )
 
 

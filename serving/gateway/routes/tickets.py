@@ -12,6 +12,7 @@ from orchestrator.intake.accept import accept, mended_note
 from orchestrator.storage import console
 from orchestrator.storage.transaction import PostgresTransaction
 from serving.gateway import schemas
+from serving.gateway.aliases import served_types
 from serving.gateway.door import visit_of
 from serving.gateway.keys import Principal
 from serving.gateway.once import Answer, once
@@ -129,7 +130,7 @@ async def override(ticket_id: str, change: schemas.OverrideIn, request: Request)
 
 def overridden(tx: PostgresTransaction, ticket_id: str, body: dict[str, Any], by: str, parts: Parts) -> Answer:
     """Raises BadInput for a category or a group that this desk does not have."""
-    check_category(parts, body.get("category"))
+    check_category(tx, parts, body.get("category"))
     group = body.get("group")
     if group is not None and group not in (known := known_groups(tx, parts)):
         raise BadInput(f"There is no assignment group {group!r}.", hint=f"Take one of {', '.join(known)}.")
@@ -137,15 +138,17 @@ def overridden(tx: PostgresTransaction, ticket_id: str, body: dict[str, Any], by
     return Answer(status=200, body=tx.ticket_record(ticket_id))
 
 
-def check_category(parts: Parts, category: str | None) -> None:
-    """Raises BadInput for a category that this company does not have."""
-    if category is not None and category not in parts.categories:
-        raise BadInput(f"There is no category {category!r}.", hint=f"Take one of {', '.join(parts.categories)}.")
+def check_category(tx: PostgresTransaction, parts: Parts, category: str | None) -> None:
+    """Raises BadInput for a category that neither this company nor a model that decides its tickets has."""
+    if category is not None and category not in parts.categories and category not in (served := served_types(tx)[0]):
+        raise BadInput(
+            f"There is no category {category!r}.", hint=f"Take one of {', '.join(sorted({*parts.categories, *served}))}."
+        )
 
 
 def known_groups(tx: PostgresTransaction, parts: Parts) -> list[str]:
     """Of the taxonomy, and those that own services: they have, or had, tickets."""
-    return sorted({*parts.groups, *console.groups(tx)})
+    return sorted({*parts.groups, *served_types(tx)[1], *console.groups(tx)})
 
 
 @router.post("/{ticket_id}/reopen", responses={200: {"model": schemas.TicketAccepted}})
@@ -170,10 +173,10 @@ def reopened(tx: PostgresTransaction, ticket_id: str, reason: str, caller: Princ
 async def feedback(ticket_id: str, said: schemas.FeedbackIn, request: Request) -> JSONResponse:
     """What a person thinks of the result. Changes nothing on the ticket; becomes training data."""
     shop, caller = shop_of(request), visit_of(request).caller
-    check_category(shop.parts, said.category)
     body = said.model_dump(exclude_none=True)
 
     def record(tx: PostgresTransaction) -> Answer:
+        check_category(tx, shop.parts, said.category)
         state = tx.ticket(ticket_id).state
         tx.record_feedback(ticket_id, "feedback", body, by=caller.name)
         return Answer(status=201, body={"id": ticket_id, "state": state.value})
