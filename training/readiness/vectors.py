@@ -36,7 +36,7 @@ def place(texts: Sequence[str], *, embedding: bool, k: int = 10, progress: Progr
 
 def _by_meaning(texts: Sequence[str], progress: Progress) -> tuple[str, np.ndarray]:
     """[n, 384]: the one place where the encoder is used. Equal texts are encoded once."""
-    from training.nano.teacher import Encoder
+    from training.head.encoder import Encoder
 
     unique = list(dict.fromkeys(texts))
     unique.sort(key=len)
@@ -46,7 +46,7 @@ def _by_meaning(texts: Sequence[str], progress: Progress) -> tuple[str, np.ndarr
         found.append(encoder.encode(unique[start : start + CHUNK], max_length=MAX_TOKENS))
         progress("texts encoded", min(start + CHUNK, len(unique)), len(unique))
     at = {text: index for index, text in enumerate(unique)}
-    return "all-MiniLM-L6-v2", np.concatenate(found)[[at[text] for text in texts]]
+    return encoder.name, np.concatenate(found)[[at[text] for text in texts]]
 
 
 def _by_words(texts: Sequence[str]) -> np.ndarray:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import yaml
 
+from training.head.encoder import Encoder
 from training.nano.corpus import read_jsonl, write_jsonl
-from training.nano.teacher import Encoder
 from training.triage.dataset import Row, gather, groups, held_out
 
 
