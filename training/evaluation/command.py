@@ -215,9 +215,14 @@ def _show(report: Mapping[str, Any]) -> None:
     target = report["cascade"]["coverage"]["target_precision"]
     file = report["file"]
     title = f"{report['model']['name'].partition('@')[0]} on {file['judged']:,} tickets of {file['name']}"
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    legend = (
+        f"at {target:.0%}: share of tickets that can be acted on at that precision; ECE: calibration error; AUROC: out of scope"
+    )
+    table = Table(
+        title=escape(title), caption=legend, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("", no_wrap=True)
-    for column in ("accuracy", "95 %", "macro-F1", f"acted on\nat {target:.0%}", "calibration\nerror", "AUROC"):
+    for column in ("accuracy", "95 %", "macro-F1", f"at {target:.0%}", "ECE", "AUROC"):
         table.add_column(column, justify="right", no_wrap=True)
     for way in ways(report):
         at = next(row for row in way["coverage"]["at_precision"] if row["precision"] == target)

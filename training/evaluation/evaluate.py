@@ -30,7 +30,6 @@ from training.metrics import mcnemar
 SCHEMA_VERSION = 1
 FEWEST_FOR_BASELINES = 20
 SEEN_SHOWN = 20
-SEEN_WORTH_A_WARNING = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,11 +250,6 @@ class Evaluator:
             return {"checked": False, "why_not": why}
         copies = near_copies(texts, self.learned.texts, progress=lambda done, of: self.progress("leak check", done, of))
         seen, right = copies >= 0, cascade.best == targets
-        if seen.mean() > SEEN_WORTH_A_WARNING:
-            self.notes.append(
-                f"{int(seen.sum())} judged rows ({seen.mean():.1%}) are near-copies of tickets that the model was fitted on: "
-                "figures without them stand beside."
-            )
         return {
             "checked": True,
             "against": len(self.learned.texts),

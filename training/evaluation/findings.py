@@ -94,10 +94,12 @@ def _seen(report: Report) -> Iterator[Finding]:
     if not found["checked"]:
         yield Finding(tone="improve", says=f"Near-copies of training tickets were not looked for: {found['why_not']}.")
     elif found["near_copies"]:
+        unseen = found["accuracy_unseen"]["value"]
+        rest = "there are no others" if unseen is None else f"on the others accuracy is {unseen:.1%}"
         yield Finding(
             tone="stop" if found["share"] > 0.05 else "improve",
             says=f"{found['near_copies']} of the judged tickets ({found['share']:.1%}) are near-copies of training tickets: figures with "
-            "all of them are too good.",
+            f"all of them are too good; {rest}.",
         )
     else:
         yield Finding(

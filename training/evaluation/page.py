@@ -21,6 +21,7 @@ from training.plots import (
 )
 
 TEMPLATE = "report.html"
+FROM_SHARE = 0.02  # the curve is drawn from here on
 BARS = 30  # of the per-class plot; the table has them all
 
 
@@ -52,7 +53,7 @@ def ways(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def plots(report: Mapping[str, Any]) -> dict[str, Markup]:
     target = report["cascade"]["coverage"]["target_precision"]
-    curves = [Series(name=way["name"], points=way["coverage"]["curve"]) for way in ways(report) if way["coverage"]["curve"]]
+    curves = [Series(name=way["name"], points=points) for way in ways(report) if (points := _steady(way["coverage"]["curve"]))]
     found = {
         "coverage": line_chart(
             curves,
@@ -83,6 +84,11 @@ def plots(report: Mapping[str, Any]) -> dict[str, Markup]:
             column_label="decided",
         )
     return found
+
+
+def _steady(curve: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    """Without the first few tickets, whose precision is chance."""
+    return [(at, precision) for at, precision in curve if at >= FROM_SHARE]
 
 
 def _weakest(rows: Sequence[Mapping[str, Any]]) -> list[Bar]:
