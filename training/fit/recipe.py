@@ -39,6 +39,7 @@ class CascadeSettings:
     model_share: float = 0.2  # at most this share of the tickets is asked of the language model
     target_precision: float = 0.95  # of what is acted on without a person, with 95 % certainty
     neighbors_per_class: int = 60  # labeled tickets kept as evidence
+    gain_z: float = 1.64  # the model is asked only where its gain on validation is so many standard errors above nothing
 
 
 @dataclass(frozen=True, kw_only=True)

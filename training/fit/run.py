@@ -365,7 +365,10 @@ def _calibrate(
         unseen_logits=head.unseen_logits,
         clusters=parts.dataset.clusters[parts.validation],
         settings=CalibrationSettings(
-            target_precision=recipe.cascade.target_precision, model_share=recipe.cascade.model_share, seed=recipe.seed
+            target_precision=recipe.cascade.target_precision,
+            model_share=recipe.cascade.model_share,
+            gain_z=recipe.cascade.gain_z,
+            seed=recipe.seed,
         ),
     )
 

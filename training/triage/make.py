@@ -19,6 +19,7 @@ from models.registry import Registry
 from orchestrator.triage.taxonomy import load_taxonomy
 from training.fit.recipe import read_recipe
 from training.fit.run import FitRequest, fit
+from training.fit.work import open_work
 from training.progress import Steps
 from training.triage.desk import desk_dataset
 from training.triage.split import load_split
@@ -39,17 +40,19 @@ def main(config_path: str) -> None:
     dataset = desk_dataset(
         rows, held_out, np.load(work / "vectors.npy"), rewrites=config["rewrites"], classes=taxonomy.names, seed=config["seed"]
     )
+    recipe = read_recipe(config["recipe"], seed=config["seed"])
     registry = Registry(work / "registry", store=store)
     say = Console(stderr=True)
-    with Steps() as progress:
+    belongs = {"recipe": recipe.record(), "source": {"dataset": dataset.digest, "base": str(store)}}
+    with Steps() as progress, open_work(work / "fit", restart=False, **belongs) as folder:
         made = fit(
             FitRequest(
                 name=ADAPTER,
                 dataset=dataset,
-                recipe=read_recipe(config["recipe"], seed=config["seed"]),
+                recipe=recipe,
                 base=open_verified(BASE, store=store)[0],
                 registry=registry,
-                work=work / "fit",
+                work=folder,
                 company=taxonomy,
                 license="Apache-2.0",
                 data=DATA,
