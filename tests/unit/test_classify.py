@@ -1,17 +1,24 @@
 """The cascade: who decides, who abstains, what is recorded."""
 
+import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from orchestrator.domain.errors import AdapterMissing, ModelUnavailable
+from models.local import ADAPTER, STORE
+from models.manifest import Kind, read, write
+from orchestrator.domain.errors import AdapterMissing, ConfigurationError, ModelUnavailable
 from orchestrator.domain.triage import OTHERS
 from orchestrator.ports import ScoreRequest, ScoreResult
-from orchestrator.triage.classify import Cascade, Thresholds, combine, load_cascade
+from orchestrator.triage.classify import Cascade, Mode, Thresholds, combine, load_cascade
 from orchestrator.triage.head import Head
+from orchestrator.triage.prompts import candidate
+from orchestrator.triage.taxonomy import MAX_TYPES, load_taxonomy, plain_taxonomy, taxonomy_record
 
 TEXTS = ("I forgot my password, please reset it", "it's broken", "Where is my order? The parcel should have come last week.")
 
@@ -131,3 +138,114 @@ def test_the_bundled_head_knows_plain_cases_in_four_languages(cascade: Cascade) 
     p = head.probabilities(list(plain), np.zeros((len(plain), 384), np.float32))
     assert [head.classes[i] for i in p.argmax(1)] == list(plain.values())
     assert math.isclose(float(p.sum()), len(plain), rel_tol=1e-4)
+
+
+# --- the head's best types, with their nearest tickets -----------------------------------------------------------------
+
+
+def by_candidates(cascade: Cascade, model: object, **changes: object) -> Cascade:
+    return with_thresholds(cascade, model, sure=1.1, mode=Mode.CANDIDATES, candidates=4, examples=2, **changes)
+
+
+def test_the_model_compares_the_best_types_with_their_nearest_tickets(cascade: Cascade, vectors: np.ndarray) -> None:
+    model = OneCode("A")
+    found = by_candidates(cascade, model).classify(TEXTS, vectors)
+    heads = cascade.head.probabilities(TEXTS, vectors)
+    for request, p, decided in zip(model.asked[0], heads, found, strict=True):
+        best = [cascade.head.classes[i] for i in sorted(np.argsort(-p[:-1])[:4])]
+        assert request.options == ("A", "B", "C", "D", "E") and list(decided.option_logprobs) == [*best, OTHERS]
+        lines = request.prompt.splitlines()
+        assert [line.split(":")[0] for line in lines[1:6]] == [
+            f"{code} {name.replace('_', ' ')}" for code, name in zip("ABCDE", [*best, OTHERS], strict=True)
+        ]
+        assert lines[1].count(" | ") == 1 and lines[5] == "E Others: anything else"
+    similar, (prompt,) = cascade.head.similar(vectors[:1])[0], [model.asked[0][0].prompt]
+    for line, name in zip(prompt.splitlines()[1:5], list(found[0].option_logprobs), strict=False):
+        own = [i for i, label in enumerate(cascade.head.neighbor_labels) if label == name]
+        nearest = max(own, key=lambda i: similar[i])
+        assert candidate("A", name, [cascade.head.neighbor_texts[nearest]]).means in line
+
+
+def test_types_that_were_not_shown_keep_what_the_head_gave_them() -> None:
+    heads, chosen = np.array([[0.4, 0.1, 0.3, 0.2]]), np.array([[0, 2]])
+    both = combine(heads, np.log([[0.1, 0.9]]), head_weight=0.0, model_weight=1.0, chosen=chosen)
+    assert np.allclose(both, [[0.07, 0.1, 0.63, 0.2]])
+
+
+def test_out_of_scope_is_no_candidate_where_the_data_had_none(cascade: Cascade, vectors: np.ndarray) -> None:
+    model = OneCode("A")
+    by_candidates(cascade, model, others=False).classify(TEXTS, vectors)
+    assert all(OTHERS not in request.prompt and len(request.options) == 4 for request in model.asked[0])
+
+
+# --- one folder, one fit -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TwoEmbedders:
+    """The desk's embedder, and others by name; remembers what it was asked for."""
+
+    name: str
+    asked: list[str | None] = field(default_factory=list)
+    dimensions: int = 384
+
+    def embed(self, texts: Sequence[str], *, model: str | None = None) -> np.ndarray:
+        self.asked.append(model)
+        return np.full((len(texts), 8 if model == "tuned" else self.dimensions), 0.1, np.float32)
+
+
+def test_vectors_of_a_tuned_encoder_are_asked_by_its_name(cascade: Cascade, vectors: np.ndarray) -> None:
+    own = cascade.head.embedders[0]
+    head = replace(cascade.head, embedders=(own, "tuned"), dense=(*cascade.head.dense, np.ones((8, 19), np.float32)))
+    embedder = TwoEmbedders(name=own)
+    replace(cascade, head=head, embedder=embedder).classify(TEXTS, vectors)
+    assert embedder.asked == ["tuned"]  # the desk's own vectors are there already
+    with pytest.raises(ModelUnavailable, match="needs vectors of tuned"):
+        replace(cascade, head=head).classify(TEXTS, vectors)
+
+
+def test_a_desk_that_moved_to_another_embedder_does_not_lend_its_vectors(cascade: Cascade, vectors: np.ndarray) -> None:
+    embedder = TwoEmbedders(name="another@sha256-1")
+    replace(cascade, embedder=embedder).classify(TEXTS, vectors)
+    assert embedder.asked == [cascade.head.embedders[0]]
+
+
+def a_copy(folder: Path, **changed: object) -> Path:
+    """The bundled model with other entries in its cascade.json."""
+    shutil.copytree(STORE / ADAPTER, folder)
+    record = json.loads((folder / "cascade.json").read_text())
+    (folder / "cascade.json").write_text(json.dumps(record | changed))
+    base = read(STORE / ADAPTER).base
+    (folder / "manifest.json").unlink()
+    write(folder, name="triage", kind=Kind.ADAPTER, base=base)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"adapter_sha256": "0" * 64}, "beside (another|the) adapter"),
+        ({"taxonomy_sha256": "0" * 64}, "other types"),
+        ({"mode": "candidates", "candidates": 64}, "64 candidates cannot be shown"),
+        ({"mode": "guess"}, "cannot be used"),
+        ({"head_confidence": {"weights": {"mood": 1}, "bias": 0, "scores": [0, 1], "rights": [0, 1]}}, "cannot be used"),
+    ],
+)
+def test_a_folder_whose_parts_are_of_two_fits_is_refused(tmp_path: Path, changed: dict[str, object], why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        load_cascade(None, folder=a_copy(tmp_path / "triage", **changed))
+
+
+def test_a_model_that_never_acts_never_acts(tmp_path: Path, cascade: Cascade, vectors: np.ndarray) -> None:
+    never = load_cascade(None, folder=a_copy(tmp_path / "triage", act=None))
+    assert all(found.abstained for found in never.classify(TEXTS, vectors))
+
+
+def test_five_hundred_types_have_no_codes_and_are_read_back(tmp_path: Path) -> None:
+    names = [f"What about matter {number}?" for number in range(MAX_TYPES)]
+    taxonomy = plain_taxonomy([*names, OTHERS], groups={names[0]: "Network"})
+    (tmp_path / "taxonomy.json").write_text(json.dumps(taxonomy_record(taxonomy)))
+    assert load_taxonomy(tmp_path / "taxonomy.json") == taxonomy and taxonomy.category(names[0]).group == "Network"
+    with pytest.raises(ConfigurationError, match="501 of 501 types have no code"):
+        taxonomy.prefix()
+    assert plain_taxonomy(names[:63]).coded and not plain_taxonomy(names[:64]).coded

@@ -58,11 +58,11 @@ def test_types_move_apart_and_the_cosines_know_them(tiny: Path, lessons) -> None
     before = separation(Encoder(tiny).encode(texts), targets)
     tuned = tune_encoder(texts, targets, settings=SETTINGS, start=Encoder(tiny))
     vectors = tuned.encoder.encode(texts)
-    assert separation(vectors, targets) > before + 0.3
+    assert separation(vectors, targets) > before + 0.15
     cosines = vectors @ tuned.class_vectors.T
     inside = targets >= 0
     assert (cosines[inside].argmax(1) == targets[inside]).mean() > 0.95
-    assert cosines[~inside].max(1).mean() < cosines[inside].max(1).mean() - 0.2  # what is out of scope is near no type
+    assert cosines[~inside].max() < cosines[inside].max(1).min() - 0.02  # what is out of scope is near no type
     assert "not saved" in tuned.encoder.name  # its vectors are no longer those of the model that it came from
 
 

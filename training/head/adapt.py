@@ -36,7 +36,9 @@ class Lessons:
     kept_out: np.ndarray  # bool
 
 
-def lessons(rows: Sequence[TicketRow], *, duplicates_field: str | None, others_label: str, seed: int) -> Lessons:
+def lessons(
+    rows: Sequence[TicketRow], *, duplicates_field: str | None, others_label: str, labels: bool = True, seed: int = 0
+) -> Lessons:
     """Raises BadInput where there are neither labels nor duplicates, or where no ticket has the field."""
     rows = [row for row in rows if (row.subject or row.description).strip()]
     values = [_value(row, duplicates_field) for row in rows]
@@ -45,7 +47,7 @@ def lessons(rows: Sequence[TicketRow], *, duplicates_field: str | None, others_l
             f"No ticket has the field {duplicates_field!r}.", hint="Name the field that holds the number of a duplicate's group."
         )
     clusters = _clusters(values)
-    names = Counter(row.category for row in rows if row.category and row.category != others_label)
+    names = Counter(row.category for row in rows if labels and row.category and row.category != others_label)
     types = tuple(sorted(name for name, count in names.items() if count >= LEAST_PER_TYPE))
     number = {name: index for index, name in enumerate(types)} | {others_label: OUT_OF_SCOPE}
     targets = np.array([number.get(row.category or "", UNLABELED) for row in rows], np.int64)

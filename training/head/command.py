@@ -61,12 +61,10 @@ def embedder(
     if not NAME.fullmatch(name):
         raise BadInput(f"--name {name!r} cannot be a model's name.", hint="Use lower-case letters, digits, dot, dash, underscore.")
     from training.head.adapt import adapt, lessons
-    from training.head.tune_encoder import UNLABELED, TuneSettings
+    from training.head.tune_encoder import TuneSettings
 
     rows = read_tickets(tickets, parse_map(pairs))
-    given = lessons(rows, duplicates_field=duplicates_field, others_label=others_label, seed=seed)
-    if no_labels:
-        given.targets[:] = UNLABELED
+    given = lessons(rows, duplicates_field=duplicates_field, others_label=others_label, labels=not no_labels, seed=seed)
     work = Path(os.environ.get("CLOISTER_HOME", ".cloister")) / "training" / f"{name}.embedder"
     if restart:
         shutil.rmtree(work, ignore_errors=True)
