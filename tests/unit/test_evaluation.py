@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +12,10 @@ import jsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from safetensors.numpy import load_file, save_file
 
+from models.local import ADAPTER, STORE
+from models.manifest import Kind, read, write
 from models.registry import Registry
 from orchestrator.domain.errors import BadInput, NotFound
 from orchestrator.domain.triage import OTHERS, Classification
@@ -254,6 +258,31 @@ def test_the_command_writes_report_page_and_predictions(run: Callable[..., Resul
     assert record["baselines"]["why_not"] and len(lines.read_text().splitlines()) == 13
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     assert "cascade" in done.output and "acted on" in done.output
+
+
+def _worse_model(home: Path) -> None:
+    """The bundled model with the head's classes turned by one place: wrong about nearly everything."""
+    folder = home / "models" / "new"
+    shutil.copytree(STORE / ADAPTER, folder)
+    tensors = load_file(folder / "head.safetensors")
+    turned = {name: np.roll(t, 1, axis=-1) if "weights" in name or name in ("dense", "bias") else t for name, t in tensors.items()}
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in turned.items()}, folder / "head.safetensors")
+    manifest = write(folder, name="worse", kind=Kind.ADAPTER, base=read(STORE / ADAPTER).base)
+    folder.rename(home / "models" / manifest.full_name)
+
+
+@pytest.mark.parametrize(("model", "incumbent", "verdict"), [("triage", "worse", "better"), ("worse", "triage", "worse")])
+def test_what_is_worse_than_the_incumbent_is_said_to_be_worse(
+    run: Callable[..., Result], file: Path, tmp_path: Path, model: str, incumbent: str, verdict: str
+) -> None:
+    _worse_model(tmp_path / "home")
+    report = tmp_path / "r.json"
+    done = run("--model", model, "--incumbent", incumbent, "--tickets", file, "--json", report, "--no-model", "--no-baselines")
+    assert done.exit_code == 0, (done.output, done.exception)
+    found = json.loads(report.read_text())["incumbent"]
+    assert found["name"].startswith(f"{incumbent}@") and found["tickets"] == 11
+    assert found["comparison"]["accuracy"]["verdict"] == verdict
+    assert f"Beside the incumbent {incumbent}" in done.output
 
 
 def test_a_floor_that_is_not_reached_is_exit_code_1(run: Callable[..., Result], file: Path) -> None:
