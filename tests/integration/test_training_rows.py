@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from desk_records import handed_over, incoming, resolved, triage
 from gateway_desk import ask_approval, hand_over, resolve
-from gateway_server import Gateway, problem
+from gateway_server import Gateway, key_of, problem
 
+from orchestrator.domain.errors import Forbidden, ModelUnavailable
 from orchestrator.domain.tickets import State
 from orchestrator.storage import training_rows
 from orchestrator.storage.store import PostgresStore
+from training.feedback import collect
+from training.feedback.decisions import decisions_from
 
 
 def given(gateway: Gateway, path: str = "rows", **query: Any) -> list[Mapping[str, Any]]:
@@ -126,6 +131,30 @@ def test_reading_rows_is_for_training_and_leaves_a_trace(gateway: Gateway) -> No
         event for event in gateway.client("auditor").get("/v1/audit").json()["items"] if event["kind"] == "training_rows_read"
     ]
     assert [(event["actor"], event["body"]["tickets"]) for event in events] == [("ml-engineer", 0)]
+
+
+def test_a_training_run_collects_rows_and_decisions_over_http(
+    gateway: Gateway, now: datetime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ids = [gateway.submit("Tunnel drops", description=f"Site {n} is cut off. Write to ada.lovelace@example.com") for n in range(3)]
+    with gateway.store.transaction() as tx:
+        tx.save_triage({ticket_id: triage() for ticket_id in ids}, now=now)
+    for ticket_id in ids[:2]:
+        override(gateway, ticket_id, "vpn")
+    monkeypatch.setattr(collect, "PAGE_TICKETS", 1)
+    monkeypatch.setenv("CLOISTER_HOME", str(tmp_path))
+    monkeypatch.setenv("CLOISTER_URL", gateway.url)
+    with pytest.raises(ModelUnavailable, match="no key"):
+        collect.collect_feedback()
+    monkeypatch.setenv("CLOISTER_API_KEY", key_of("analyst"))
+    with pytest.raises(Forbidden, match="ml-engineer"):
+        collect.collect_feedback()
+    monkeypatch.setenv("CLOISTER_API_KEY", key_of("ml-engineer"))
+    found = collect.collect_feedback(since=now - timedelta(hours=1))
+    assert [(ticket.id, ticket.category) for ticket in found.tickets] == [(ids[0], "vpn"), (ids[1], "vpn")]
+    assert "ada" not in found.tickets[0].text and found.redactions["EMAIL"] == 2
+    seen = decisions_from(collect.collect_decisions(since=now - timedelta(hours=1)), now=now)
+    assert [(d.category, d.corrected_to) for d in seen] == [("password_reset", "vpn")] * 2 + [("password_reset", None)]
 
 
 def test_decisions_say_what_became_of_each(gateway: Gateway, now: datetime) -> None:

@@ -120,6 +120,12 @@ def test_low_confidence_and_abstentions_are_seen() -> None:
     assert found["confidence"] == "act" and found["abstention"] == "act"
 
 
+def test_a_model_that_does_not_tell_its_shares_is_not_held_against_them() -> None:
+    made = drift_report(steady(), replace(REFERENCE, counts={}), since=NOW - timedelta(days=90), now=NOW)
+    assert verdicts(made)["mix against training"] == "unknown" and made["shift"] is None
+    assert all(row["trained"] is None for row in made["mix"]) and "Shares of types" in page(made)
+
+
 def test_too_few_tickets_are_no_verdict() -> None:
     made = report(traffic(40, first_day=0, last_day=27, seed=3))
     assert set(verdicts(made).values()) == {"unknown"} and made["verdict"] == "unknown" and made["remedy"] == "nothing"
@@ -225,8 +231,8 @@ def test_population_stability_index_by_hand() -> None:
 def test_chance_explains_two_samples_of_one_mix_and_not_two_mixes() -> None:
     random = np.random.default_rng(0)
     one, two = random.multinomial(300, [0.5, 0.3, 0.2]), random.multinomial(300, [0.5, 0.3, 0.2])
-    assert measures.chance_of(one, two) > 0.05
-    assert measures.chance_of(one, random.multinomial(300, [0.2, 0.3, 0.5])) < 0.01
+    assert measures.chance_of(one, two)[0] > 0.05
+    assert measures.chance_of(one, random.multinomial(300, [0.2, 0.3, 0.5]))[0] < 0.01
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,8 @@ def day() -> list[Labeled]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subject.Recalibrated]:
     folder = tmp_path_factory.mktemp("models")
-    reference = reference_of(BUNDLED, verify(BUNDLED).full_name, home=folder)
+    told = reference_of(BUNDLED, verify(BUNDLED).full_name, home=folder)
+    reference = replace(told, counts=dict.fromkeys(told.classes, 100), counted="a test")
     labeled = [*day(), *(Labeled(text=f"{each.text} Thanks {n}", category=each.category) for n, each in enumerate(day()))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "open_predictor", open_without_model)
@@ -110,7 +112,10 @@ def test_the_new_folder_has_the_old_weights_another_name_and_its_parent(made: su
     manifest, parent = verify(made.folder), verify(BUNDLED)
     assert manifest.name == parent.name and manifest.full_name != parent.full_name and manifest.parent == parent.full_name
     same = {name for name in manifest.files if manifest.files[name] == parent.files.get(name)}
-    assert same == set(parent.files) - {"cascade.json", "head.safetensors"} and "evaluation.json" not in manifest.files
+    assert (
+        same == set(parent.files) - {"cascade.json", "head.safetensors", "evaluation.json"}
+        and "evaluation.json" not in manifest.files
+    )
     old, new = (load_file(folder / "head.safetensors") for folder in (BUNDLED, made.folder))
     assert {name for name in old if not np.array_equal(old[name], new[name])} == {"bias"}
     assert manifest.made["recalibrated"]["shares"]["applied"]
@@ -137,7 +142,39 @@ def test_a_cascade_from_the_new_folder_says_what_the_report_says(made: subject.R
 def test_shares_that_are_not_asked_for_leave_the_head_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "open_predictor", open_without_model)
     reference = reference_of(BUNDLED, verify(BUNDLED).full_name, home=tmp_path)
-    made = recalibrate(BUNDLED, tmp_path / "new", day(), reference, find=lambda name: STORE, shares="never")
+    made = recalibrate(BUNDLED, tmp_path / "new", day(), reference, find=lambda name: STORE, shares="never", threshold="keep")
     assert made.manifest.files["head.safetensors"] == verify(BUNDLED).files["head.safetensors"]
     assert made.record["shares"] == {"applied": False, "because": "not asked for"}
+    assert made.record["bound"].startswith("The threshold of the parent is kept")
     shutil.rmtree(made.folder)
+
+
+def decided(count: int, wrong: int, *, confidence: float = 0.9) -> tuple[list[Classification], np.ndarray]:
+    one = Classification(category="vpn", confidence=confidence, abstained=False, alternatives=(("vpn", confidence),), stage="head")
+    return [one] * count, np.array(["email"] * wrong + ["vpn"] * (count - wrong), object)
+
+
+def test_tickets_that_neither_prove_nor_refute_the_promise_are_too_few() -> None:
+    found, targets = decided(250, 10)  # 96 % right: not proven to be 95 %, not refuted
+    with pytest.raises(CallerError, match=r"250 fresh tickets neither prove nor refute a precision of 0\.95: 240 of 250 .*0\.93"):
+        subject._threshold(subject._fit(found, targets, 0.95), found, targets, 0.5, "refit")
+
+
+@pytest.mark.parametrize(("wrong", "never"), [(2, False), (60, True)])
+def test_what_is_proven_acts_and_what_is_refuted_never_does(wrong: int, never: bool) -> None:
+    found, targets = decided(400, wrong)
+    act, bound = subject._threshold(subject._fit(found, targets, 0.95), found, targets, 0.5, "refit")
+    assert (act >= 2.0) is never and ("Never acts" in bound) is never
+
+
+def test_a_confidence_that_holds_is_left_as_it_is() -> None:
+    random = np.random.default_rng(3)
+    found, targets = [], []
+    for confidence in random.uniform(0.3, 0.99, 600):
+        (one,), _ = decided(1, 0, confidence=float(confidence))
+        found.append(one)
+        targets.append("vpn" if random.random() < confidence else "email")
+    fitted = subject._fit(found, np.array(targets, object), 0.95)
+    bend = fitted.bends["head"]
+    assert abs(bend.slope - 1) < 0.25 and abs(bend.shift) < 0.25
+    assert fitted.helps or bend == subject.AS_IT_IS

@@ -125,6 +125,7 @@ def _colored(word: str) -> str:
 @click.option(
     "--shares", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Move shares of types."
 )
+@click.option("--threshold", type=click.Choice(["refit", "keep"]), default="refit", show_default=True, help="From when on it acts.")
 @click.option("--target-precision", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
 @click.option("--no-model", is_flag=True, help="Ask the head alone; the map of the language model's answers becomes the head's.")
 @click.option("--json", "json_file", type=FILE, help="Write what was found here (- for standard output).")
@@ -138,6 +139,7 @@ def recalibrate(
     pairs: Sequence[str],
     others_label: str,
     shares: str,
+    threshold: str,
     target_precision: float,
     no_model: bool,
     json_file: Path | None,
@@ -172,6 +174,7 @@ def recalibrate(
                 find=lambda wanted: registry.find(wanted).folder,
                 unlabeled=unlabeled,
                 shares=shares,  # type: ignore[arg-type]
+                threshold=threshold,  # type: ignore[arg-type]
                 target_precision=target_precision,
                 sample=read[1],
                 with_model=not no_model,
@@ -231,6 +234,9 @@ def _show_recalibrated(report: Mapping[str, Any]) -> None:
     say.print(
         f"shares of types {'moved' if shares['applied'] else 'left as they are'}: {escape(shares['because'])}", highlight=False
     )
+    if not report["confidence_bent"]:
+        say.print("confidence left as it is: the fresh tickets do not say it better", highlight=False)
+    say.print(escape(report["bound"]), highlight=False)
     say.print(f"made {escape(report['model'])}", highlight=False)
     say.print(
         f"parent {escape(report['parent'])}; not promoted. Next: cloister train evaluate, then cloister train promote.",

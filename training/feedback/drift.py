@@ -88,14 +88,20 @@ def _measures(recent: Sequence[Decision], earlier: Sequence[Decision], reference
     now, before = (Counter(d.standing for d in part) for part in (recent, earlier))
     judged = [d for d in recent if d.decided and d.ending in (Ending.GOOD, Ending.WRONG)]
     decided = [d for d in recent if d.decided and d.ending is not Ending.OPEN]
+    trained = "mix against training"
     return [
-        measures.mix("mix against training", now, reference.counts, against=reference.counted),
+        measures.mix(trained, now, reference.counts, against=reference.counted) if reference.counts else _shares_unknown(trained),
         measures.mix("mix against before", now, before, against="the decisions before"),
         measures.confidence([d.confidence for d in recent], [d.confidence for d in earlier]),
         measures.abstention([d.abstained for d in recent], [d.abstained for d in earlier]),
         measures.calibration([d.confidence for d in judged], [d.ending is Ending.GOOD for d in judged]),
         measures.overrides(sum(d.corrected_to is not None for d in decided), len(decided)),
     ]
+
+
+def _shares_unknown(name: str) -> Measure:
+    says = "The model's folder does not tell how many tickets of each type it was trained on."
+    return Measure(name=name, value=None, verdict=Verdict.UNKNOWN, says=says)
 
 
 def _remedy(found: Sequence[Measure], suspects: Sequence[Cluster]) -> str:

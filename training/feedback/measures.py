@@ -86,15 +86,14 @@ def jensen_shannon(now: np.ndarray, before: np.ndarray) -> float:
     return (towards(p) + towards(q)) / 2
 
 
-def chance_of(now: np.ndarray, before: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> float:
-    """How often two samples of these sizes from one mix lie as far apart as these (Jensen-Shannon)."""
+def chance_of(now: np.ndarray, before: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+    """(how often two samples of these sizes from one mix lie as far apart as these by Jensen-Shannon, the stability index that
+    chance alone exceeds in one of twenty)."""
     random, pooled = np.random.default_rng(seed), (now + before) / (now + before).sum()
     seen = jensen_shannon(now, before)
-    drawn = [
-        jensen_shannon(random.multinomial(int(now.sum()), pooled), random.multinomial(int(before.sum()), pooled))
-        for _ in range(draws)
-    ]
-    return float((1 + sum(value >= seen for value in drawn)) / (draws + 1))
+    pairs = [(random.multinomial(int(now.sum()), pooled), random.multinomial(int(before.sum()), pooled)) for _ in range(draws)]
+    beyond = sum(jensen_shannon(a, b) >= seen for a, b in pairs)
+    return float((1 + beyond) / (draws + 1)), float(np.quantile([psi(a, b) for a, b in pairs], 0.95))
 
 
 def mix(name: str, now: Mapping[str, int], before: Mapping[str, int], *, against: str, remedy: str = "recalibrate") -> Measure:
@@ -103,23 +102,13 @@ def mix(name: str, now: Mapping[str, int], before: Mapping[str, int], *, against
     a, b = (np.array([counts.get(each, 0) for each in names], float) for counts in (now, before))
     if a.sum() < FEWEST or b.sum() < FEWEST:
         return unknown(name, int(a.sum()), int(b.sum()))
-    value, p_value = psi(a, b), chance_of(a, b)
-    low, high = _resampled(a, b)
+    value, (p_value, by_chance) = psi(a, b), chance_of(a, b)
     verdict = level("psi", value, beyond_chance=p_value <= CHANCE)
     moved = sorted(names, key=lambda each: -abs(now.get(each, 0) / a.sum() - before.get(each, 0) / b.sum()))[:3]
     shown = ", ".join(f"{each} {before.get(each, 0) / b.sum():.0%} to {now.get(each, 0) / a.sum():.0%}" for each in moved)
     chi = float(chi2_contingency(np.vstack([a, b])[:, a + b > 0]).pvalue)
-    says = f"PSI {value:.3f} ({low:.3f} to {high:.3f}) against {against}; most moved: {shown}. Chi-square p {chi:.2g}."
-    return Measure(name=name, value=value, low=low, high=high, verdict=verdict, says=says, p_value=p_value, remedy=remedy)
-
-
-def _resampled(now: np.ndarray, before: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the index: both mixes drawn again."""
-    random = np.random.default_rng(seed)
-    a, b = now / now.sum(), before / before.sum()
-    drawn = [psi(random.multinomial(int(now.sum()), a), random.multinomial(int(before.sum()), b)) for _ in range(DRAWS)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
+    says = f"PSI {value:.3f} against {against} (chance gives up to {by_chance:.3f}); most moved: {shown}. Chi-square p {chi:.2g}."
+    return Measure(name=name, value=value, reference=by_chance, verdict=verdict, says=says, p_value=p_value, remedy=remedy)
 
 
 # --- confidence, abstention, corrections -----------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from training.feedback.measures import psi
 from training.feedback.prior import Shift, adjusted, estimate_shift, shift_from_labels
 from training.feedback.reference import Reference
 from training.head.calibrate import ActThreshold, act_threshold, folds_of
-from training.metrics import ece, ece_band
+from training.metrics import ece, ece_band, lower_bound, upper_bound
 
 FEWEST = 200  # fresh labeled tickets, below which nothing is fitted
 FEWEST_OF_STAGE = 100  # of head or model, below which both share one map
@@ -44,6 +44,7 @@ HOLD = 4.0  # tickets that pull slope and shift towards 1 and 0
 ENDS, POINTS = 7.0, 57  # a bent curve is read at so many points, evenly in log-odds
 STALE = ("evaluation.json", "cascade.json")  # said of the parent, not of what is made here
 Shares = Literal["auto", "always", "never"]
+Threshold = Literal["refit", "keep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,7 @@ def recalibrate(
     find: Find,
     unlabeled: Sequence[str] = (),
     shares: Shares = "auto",
+    threshold: Threshold = "refit",
     target_precision: float = 0.95,
     sample: str = "",
     with_model: bool = True,
@@ -101,7 +103,8 @@ def recalibrate(
     """Write the new model's folder to `out`, which must not exist. `unlabeled`: texts of recent tickets, for the shares of types; none:
     the labeled ones tell them. `sample` says in words how the labeled tickets were chosen.
 
-    Raises CallerError when there are too few tickets that the model was not fitted on, with how many there are.
+    Raises CallerError when there are too few tickets that the model was not fitted on, or too few to prove a threshold: with how many
+    there are. `threshold="keep"` leaves the old one, bent as the confidence is.
     """
     fresh, left_out = fresh_tickets(labeled, reference)
     old = load_thresholds(parent / "cascade.json")
@@ -120,7 +123,8 @@ def recalibrate(
         predictor = open_predictor(out, find=find, with_model=with_model)
         found = predictor.classify(texts, vectors, progress=progress)
     targets = np.array([each.category for each in fresh], object)
-    fitted = _fit(found, targets, texts, target_precision)
+    fitted = _fit(found, targets, target_precision)
+    act, bound = _threshold(fitted, found, targets, old.act, threshold)
     record = {
         "parent": made.full_name,
         "tickets": len(fresh),
@@ -128,15 +132,17 @@ def recalibrate(
         "sample": sample,
         "shares": shift_record,
         "before": _figures(before, targets, old.act),
-        "after": fitted.record,
+        "after": _bent_figures(fitted, found, targets, act),
+        "confidence_bent": fitted.helps,
+        "bound": bound,
         "maps": {name: {"slope": bend.slope, "shift": bend.shift} for name, bend in fitted.bends.items()},
     }
     thresholds = replace(
         old,
-        act=fitted.act.threshold,
+        act=act,
         head_confidence=fitted.bends["head"].of(old.head_confidence),
         both_confidence=fitted.bends["model"].of(old.both_confidence),
-        bounds=f"Recalibrated on {len(fresh)} fresh tickets{f' ({sample})' if sample else ''}. {fitted.act.sentence}",
+        bounds=f"Recalibrated on {len(fresh)} fresh tickets{f' ({sample})' if sample else ''}. {bound}",
     )
     (out / "cascade.json").write_text(_text(thresholds), encoding="utf-8")
     written = manifests.write(out, **_fields(made, {"recalibrated": record}))
@@ -184,8 +190,8 @@ def _shares(
     source = "predictions of unlabeled tickets" if len(unlabeled) else "labels"
     count = len(unlabeled) if len(unlabeled) else len(fresh)
     if wish == "never" or not trained.sum() or count < FEWEST_FOR_SHARES:
-        why = "not asked for" if wish == "never" else f"{count} tickets, {FEWEST_FOR_SHARES} are needed"
-        return None, {"applied": False, "because": why if trained.sum() else "the shares in training are not known"}
+        why = f"{count} tickets, {FEWEST_FOR_SHARES} are needed" if trained.sum() else "the shares in training are not known"
+        return None, {"applied": False, "because": "not asked for" if wish == "never" else why}
     labels = np.array([classes.index(each.category) if each.category in classes else -1 for each in fresh])
     heads = predictor.cascade.judge(texts, vectors).probabilities.astype(float)
     if len(unlabeled):
@@ -237,14 +243,18 @@ def _move_bias(folder: Path, log_ratios: np.ndarray, temperature: float) -> None
 # --- confidence and threshold -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Fitted:
     bends: Mapping[str, Bend]  # by stage: head, model
     act: ActThreshold
-    record: Mapping[str, Any]
+    crossed: np.ndarray  # [n] confidence of the fresh tickets, from maps fitted without them
+    helps: bool  # False: the old confidence says as much, and stays
 
 
-def _fit(found: Sequence[Classification], targets: np.ndarray, texts: Sequence[str], target: float) -> _Fitted:
+AS_IT_IS = Bend(slope=1.0, shift=0.0)
+
+
+def _fit(found: Sequence[Classification], targets: np.ndarray, target: float) -> _Fitted:
     judged = from_classifications("", found)
     right = (judged.best_in_scope == targets) & (targets != OTHERS)
     stages = np.array([each.stage for each in found], object)
@@ -254,10 +264,39 @@ def _fit(found: Sequence[Classification], targets: np.ndarray, texts: Sequence[s
         inside = fold == number
         bends = _bends(judged.confidence[~inside], right[~inside], stages[~inside])
         crossed[inside] = _bent(bends, judged.confidence[inside], stages[inside])
+    helps = _log_loss(crossed, right) < _log_loss(judged.confidence, right)
+    bends = _bends(judged.confidence, right, stages) if helps else {"head": AS_IT_IS, "model": AS_IT_IS}
+    crossed = crossed if helps else judged.confidence
     acts = judged.best != OTHERS
     act = act_threshold(crossed, acts, (judged.best == targets) & acts, target=target)
-    record = _judged_figures(crossed, right, acts, (judged.best == targets) & acts, act.threshold)
-    return _Fitted(bends=_bends(judged.confidence, right, stages), act=act, record=record | {"act": _shown(act.threshold)})
+    return _Fitted(bends=bends, act=act, crossed=crossed, helps=helps)
+
+
+def _log_loss(confidence: np.ndarray, right: np.ndarray) -> float:
+    p = np.clip(confidence, 1e-6, 1 - 1e-6)
+    return float(-np.mean(np.where(right, np.log(p), np.log(1 - p))))
+
+
+def _threshold(
+    fitted: _Fitted, found: Sequence[Classification], targets: np.ndarray, old: float, wish: Threshold
+) -> tuple[float, str]:
+    """(threshold, what is known of it in words). Raises CallerError where the tickets neither prove nor refute the old promise."""
+    kept = old if old >= NEVER else float(fitted.bends["head"](np.array([old]))[0])
+    best = np.array([each.category for each in found], object)
+    above = (best != OTHERS) & (fitted.crossed >= kept)
+    right, total = int((best == targets)[above].sum()), int(above.sum())
+    lower, upper = lower_bound(right, total), upper_bound(right, total)
+    seen = (
+        f"{right} of {total} fresh tickets above {kept:.4f} were right, precision {lower:.3f} to {upper:.3f} (one-sided 95 % each)"
+    )
+    if wish == "keep":
+        return kept, f"The threshold of the parent is kept: {seen}."
+    if fitted.act.threshold < NEVER or old >= NEVER or upper < fitted.act.target:
+        return fitted.act.threshold, fitted.act.sentence
+    raise CallerError(
+        f"{len(found)} fresh tickets neither prove nor refute a precision of {fitted.act.target:.2f}: {seen}.",
+        hint="Collect more, lower --target-precision, or keep the threshold as it is with --threshold keep.",
+    )
 
 
 def _bends(confidence: np.ndarray, right: np.ndarray, stages: np.ndarray) -> dict[str, Bend]:
@@ -294,6 +333,13 @@ def _figures(found: Sequence[Classification], targets: np.ndarray, act: float) -
     acts = judged.best != OTHERS
     right = (judged.best_in_scope == targets) & (targets != OTHERS)
     return _judged_figures(judged.confidence, right, acts, (judged.best == targets) & acts, act) | {"act": _shown(act)}
+
+
+def _bent_figures(fitted: _Fitted, found: Sequence[Classification], targets: np.ndarray, act: float) -> dict[str, Any]:
+    judged = from_classifications("", found)
+    acts = judged.best != OTHERS
+    right = (judged.best_in_scope == targets) & (targets != OTHERS)
+    return _judged_figures(fitted.crossed, right, acts, (judged.best == targets) & acts, act) | {"act": _shown(act)}
 
 
 def _judged_figures(confidence: np.ndarray, right: np.ndarray, acts: np.ndarray, good: np.ndarray, act: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Reference:
 
     full_name: str
     classes: tuple[str, ...]  # of its taxonomy, OTHERS last
-    counts: Mapping[str, int]  # training tickets per type
+    counts: Mapping[str, int]  # training tickets per type; empty where nobody knows any more
     counted: str  # where the counts are from, in words
     texts: tuple[str, ...]  # that its words are known from
     keys: frozenset[str]  # `text_key` of the tickets that it was fitted on, as far as they are known
@@ -40,8 +40,9 @@ def reference_of(folder: Path, full_name: str, *, home: Path) -> Reference:
     told = per_class(record or {})
     if told:
         return _reference(full_name, classes, told, "its dataset.json", tuple(evidence), frozenset(map(text_key, evidence)))
-    labels = Counter(str(row["category"]) for row in neighbors)
-    return _reference(full_name, classes, labels, "its labeled neighbors", tuple(evidence), frozenset(map(text_key, evidence)))
+    return _reference(
+        full_name, classes, {}, "nothing: its folder tells no shares of types", tuple(evidence), frozenset(map(text_key, evidence))
+    )
 
 
 def _reference(
