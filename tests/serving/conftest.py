@@ -73,9 +73,14 @@ def engine_factory(tiny_store: TinyStore, loop: asyncio.AbstractEventLoop) -> It
         started.append(engine)
         return engine
 
+    async def stop(engine: Engine) -> None:
+        """In the loop that its sockets belong to: one that is not closed there holds up the process for ever."""
+        engine.shutdown()
+        await asyncio.sleep(0)
+
     yield start
     for engine in started:
-        engine.shutdown()
+        loop.run_until_complete(stop(engine))
 
 
 @pytest.fixture(scope="session")
