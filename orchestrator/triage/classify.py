@@ -274,7 +274,9 @@ def _alternatives(classes: Sequence[str], probabilities: np.ndarray, confidence:
     order = np.argsort(-probabilities, kind="stable")[:ALTERNATIVES]
     shares = probabilities[order].astype(float)
     if classes[order[0]] != OTHERS:
-        rest = float(np.delete(probabilities, order[0]).sum(dtype=np.float64))  # 1 - the winner's has no digits left near 1
+        rest = float(probabilities.sum(dtype=np.float64)) - float(
+            probabilities[order[0]]
+        )  # not 1 - ...: float32 near 1 has no digits left
         shares[1:] *= (1.0 - confidence) / rest if rest > 1e-12 else 0.0
         shares[0] = confidence
     # Rounded down, so that rounding cannot lift the sum above 1. A calibrated winner may stand below a rival: it still comes first.
