@@ -14,8 +14,12 @@ from models.local import ADAPTER, STORE
 from models.manifest import verify
 from orchestrator.domain.errors import CallerError
 from orchestrator.domain.triage import OTHERS, Classification
+from orchestrator.intake.read_tickets import TicketRow
 from orchestrator.triage.classify import load_cascade, load_thresholds
 from orchestrator.triage.confidence import UNCHANGED, Calibration, Confidence
+from training.data.build import build_dataset
+from training.data.store import save_dataset
+from training.evaluation.material import kept_dataset
 from training.evaluation.predict import Predictor
 from training.feedback import recalibrate as subject
 from training.feedback.collect import text_key
@@ -178,3 +182,21 @@ def test_a_confidence_that_holds_is_left_as_it_is() -> None:
     bend = fitted.bends["head"]
     assert abs(bend.slope - 1) < 0.25 and abs(bend.shift) < 0.25
     assert fitted.helps or bend == subject.AS_IT_IS
+
+
+def test_a_model_is_held_against_the_dataset_that_its_fit_kept_and_no_other(tmp_path: Path) -> None:
+    name = verify(BUNDLED).full_name
+    rows = [TicketRow(id=str(n), subject="", description=f"{word} number {n}", category=kind)
+            for n, (word, kind) in enumerate([("tunnel", "vpn"), ("parcel", "order_status")] * 30)]  # fmt: skip
+    dataset = build_dataset(rows, golden=0.0, seed=0)
+    save_dataset(dataset, kept_dataset(tmp_path, name))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in ("taxonomy.json", "neighbors.json"):
+        shutil.copyfile(BUNDLED / file, folder / file)
+    (folder / "dataset.json").write_text(json.dumps(dataset.record))
+    own = reference_of(folder, name, home=tmp_path)
+    assert set(own.counts) == {"vpn", "order_status"} and text_key("Parcel number 1!") in own.keys
+    (folder / "dataset.json").write_text(json.dumps({**dataset.record, "digest": "another"}))
+    other = reference_of(folder, name, home=tmp_path)
+    assert text_key("Parcel number 1!") not in other.keys and other.counted == "its dataset.json"
