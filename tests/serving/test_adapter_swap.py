@@ -24,9 +24,10 @@ Named = tuple[str, Path]
 
 
 @pytest.fixture(scope="module")
-def replica(engine_factory: Callable[..., Engine]) -> Engine:
-    """An engine of its own: another module's last test kills the shared one."""
-    return engine_factory(max_adapters=3)
+def replica(engine: Engine, run: Run) -> Iterator[Engine]:
+    """The session's engine, left without adapters."""
+    yield engine
+    run(engine.reconcile([]))
 
 
 @pytest.fixture
