@@ -224,6 +224,7 @@ def _head(recipe: Recipe, parts: _Parts, vectors: np.ndarray, embedder: str, tun
         validation=parts.validation,
         tuned=_tuned_part(tuned, "tuned", parts.texts) if tuned else None,
         settings=recipe.head,
+        clusters=parts.dataset.clusters,
         neighbors_per_class=recipe.cascade.neighbors_per_class,
         seed=recipe.seed,
     )
@@ -363,6 +364,7 @@ def _calibrate(
         others=parts.has_others,
         answers=answers,
         unseen_logits=head.unseen_logits,
+        more=head.more,
         clusters=parts.dataset.clusters[parts.validation],
         settings=CalibrationSettings(
             target_precision=recipe.cascade.target_precision,
