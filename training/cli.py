@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import click
 
+MAP_HELP = "Rename a field: target=source, e.g. subject=short_description. Repeatable."
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "check": "training.readiness.command",

@@ -119,7 +119,7 @@ def fit_member(
                 share = _share(config, position, len(steps))
                 if curve and (position.step % MARK_EVERY == 0 or share >= 1):
                     _mark(curve, reporter, position, share, rate)
-                stop = team.agree(asked.to_stop)
+                stop = team.agree(asked.to_stop) and share < 1
                 if team.rank == 0 and (stop or position.step % config.save_every == 0):
                     _save(work, fingerprint, position, matrices, optimizer, reader, digest)
                 if stop:

@@ -18,7 +18,8 @@ from models.registry import Registry, registry_root
 from orchestrator.domain.errors import BadInput, ConfigurationError
 from orchestrator.intake.read_tickets import TicketRow, parse_map, read_tickets
 from orchestrator.resolution.playbook import COMPANY
-from training.readiness.command import MAP_HELP, Steps
+from training.cli import MAP_HELP
+from training.progress import Steps
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"

@@ -17,8 +17,8 @@ from models.manifest import ModelRefused
 from models.registry import Registry, registry_root
 from orchestrator.domain.errors import BadInput, CloisterError, NotFound
 from orchestrator.intake.read_tickets import parse_map
+from training.cli import MAP_HELP
 from training.progress import Steps
-from training.readiness.command import MAP_HELP
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 say = Console(stderr=True)

@@ -8,54 +8,13 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from orchestrator.domain.errors import BadInput
 from orchestrator.intake.read_tickets import parse_map, read_tickets
+from training.cli import MAP_HELP
+from training.progress import Steps
 from training.readiness.check import SAMPLE
 from training.readiness.records import Report, Verdict
-
-MAP_HELP = "Rename a field: target=source, e.g. subject=short_description. Repeatable."
-
-
-class Steps:
-    """Progress of named steps on standard error: bars with the time left in a terminal, a line per quarter elsewhere."""
-
-    def __init__(self, say: Console) -> None:
-        self._say = say
-        columns = (SpinnerColumn(), TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn())
-        self._bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=say)
-        self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, int] = {}
-
-    def __enter__(self) -> "Steps":
-        if self._say.is_terminal:
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._say.is_terminal:
-            self._bars.stop()
-
-    def __call__(self, what: str, done: int, of: int) -> None:
-        if self._say.is_terminal:
-            if what not in self._tasks:
-                self._tasks[what] = self._bars.add_task(what, total=of)
-            self._bars.update(self._tasks[what], completed=done, total=of)
-            return
-        quarter = done * 4 // max(of, 1)
-        if self._said.get(what) != quarter:
-            self._said[what] = quarter
-            self._say.print(f"  {what}: {done}/{of}", highlight=False)
 
 
 @click.command()
