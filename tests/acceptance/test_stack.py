@@ -1,63 +1,15 @@
 """The whole product on this machine, once: the real stack, the bundled day through it, and what people do with it from outside."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-import httpx
 import openai
 import pytest
 
-from serving.cli.stack import free_port
-from serving.demo.company import BUNDLED_DAY
-from serving.demo.day import Day, read_day
 from serving.demo.grade import Report, grade
 from serving.demo.replay import Replay
-from serving.stack import control, state
+from tests.acceptance.conftest import Running
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@dataclass(frozen=True)
-class Running:
-    home: Path
-    url: str
-    sandbox_url: str
-    keys: Mapping[str, str]
-    day: Day
-
-    def get(self, path: str, role: str = "admin", **query: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.keys[role]}"}
-        return httpx.get(f"{self.url}{path}", params=query, headers=headers, timeout=90, trust_env=False)
-
-    def post(self, path: str, body: Any, role: str = "service", **query: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.keys[role]}"}
-        return httpx.post(f"{self.url}{path}", json=body, params=query, headers=headers, timeout=90, trust_env=False)
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        code = "import sys; from serving.cli.main import main; sys.argv[0] = 'cloister'; main()"
-        environment = {"CLOISTER_HOME": str(self.home), "PATH": "/usr/bin:/bin", "HOME": str(self.home)}
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, env=environment, check=False
-        )
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    home = tmp_path_factory.mktemp("stack")
-    day = read_day(BUNDLED_DAY).shifted(datetime.now(UTC))
-    world = home / "world.json"
-    world.write_text(json.dumps(day.world, default=str))
-    try:
-        current = control.start(home, overrides={"http": {"port": free_port(8420)}}, world=world, say=lambda phase: None)
-        yield Running(home=home, url=current.url, sandbox_url=current.sandbox_url, keys=state.keys(home), day=day)
-    finally:
-        control.erase(home)
 
 
 @pytest.fixture(scope="module")
