@@ -3,6 +3,7 @@
 Exit codes: 0 ok, 1 a finding or refusal, 2 usage, 3 bad input, 4 unavailable.
 """
 
+import logging
 import sys
 from importlib.metadata import entry_points
 
@@ -63,6 +64,7 @@ def exit_code(error: CloisterError) -> int:
 def main() -> None:
     """Entry point: an error that we know becomes a sentence and its exit code, never a traceback."""
     switch_off_phone_home()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it complains of an optional kernel package on a CPU
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
