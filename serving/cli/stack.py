@@ -127,6 +127,11 @@ def _print_status(report: dict[str, Any]) -> None:
         out.print(_alias_table(report["parts"]["aliases"]))
 
 
+def _short(full_name: str) -> str:
+    name, at, digits = full_name.partition("@sha256-")
+    return f"{name}{at}{digits[:12]}"
+
+
 def _alias_table(aliases: dict[str, Any]) -> Table:
     """One line per alias and replica: what it should answer with, what it does, and what it said when it was asked."""
     table = Table(title="Aliases, as every replica answers", title_justify="left")
@@ -135,11 +140,11 @@ def _alias_table(aliases: dict[str, Any]) -> Table:
     for alias, shown in aliases.items():
         if not isinstance(shown, dict):
             continue
-        name = shown["name"] + (f" ({shown['percent']:g} %)" if shown["percent"] is not None else "")
+        name = _short(shown["name"]) + (f" ({shown['percent']:g} %)" if shown["percent"] is not None else "")
         for told in shown["replicas"] or [{}]:
             answers, problem = str(told.get("answers_with") or "nothing"), told.get("problem") or "not heard of"
             probe = f"{told['probe']} at {told['probed_at']}" if told.get("probe") else ""
             well = "yes" if told.get("healthy") else f"[red]no[/red]: {problem}"
             where = f"{told.get('part', '')} {told.get('replica', '')}".strip()
-            table.add_row(alias, name, where, "the same" if answers == shown["name"] else answers, probe, well)
+            table.add_row(alias, name, where, "the same" if answers == shown["name"] else _short(answers), probe, well)
     return table

@@ -11,21 +11,26 @@ from orchestrator.storage.transaction import PostgresTransaction
 
 HEARD_OF_S = 20.0  # a replica that said nothing for so long is gone
 MOVING = timedelta(seconds=60)  # after a move replicas may take so long to follow
-TASK_OF = {"language_model": TRIAGE, "embedder": EMBEDDING}  # whose reports name aliases without their task
+TASK_OF = {"language_model": TRIAGE, "embedder": EMBEDDING}  # who must answer; their reports name aliases without the task
 
 
 def alias_report(tx: PostgresTransaction) -> dict[str, Any] | None:
     """{ok, unhealthy, "task/alias": {name, healthy, replicas, ...}}; None where no alias is desired.
 
-    Not ok is a live alias that a replica does not answer with, a minute after it was moved. A canary or shadow that is broken is
+    Not ok is a live alias that a replica refuses, or does not answer with a minute after it was moved. A canary or shadow that is broken is
     told and nothing more: no ticket depends on it.
     """
     rows, reports = tx.desired_aliases(), tx.model_reports(fresh_s=HEARD_OF_S)
     if not rows:
         return None
     shown = {f"{row.task}/{row.alias}": _shown(row, list(_told(row, reports))) for row in rows}
-    unhealthy = [alias for alias, one in shown.items() if not one["healthy"] and not one["moving"]]
+    unhealthy = [alias for alias, one in shown.items() if not one["healthy"] and (not one["moving"] or _refused(one))]
     return {"ok": not any(alias.endswith(f"/{LIVE}") for alias in unhealthy), "unhealthy": unhealthy, **shown}
+
+
+def _refused(shown: Mapping[str, Any]) -> bool:
+    """A replica has tried and says why not; there is nothing to wait for."""
+    return any(told["answers_with"] is None and told["problem"] for told in shown["replicas"])
 
 
 def _shown(row: DesiredAlias, replicas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -35,7 +40,8 @@ def _shown(row: DesiredAlias, replicas: Sequence[Mapping[str, Any]]) -> dict[str
         "set_at": row.set_at.isoformat(timespec="seconds") if row.set_at else None,
         "by": row.by,
         "reason": row.reason,
-        "healthy": bool(replicas) and all(told["healthy"] and told["answers_with"] == row.name for told in replicas),
+        "healthy": any(TASK_OF.get(told["part"]) == row.task for told in replicas)
+        and all(told["healthy"] and told["answers_with"] == row.name for told in replicas),
         "moving": row.set_at is not None and datetime.now(UTC) - row.set_at < MOVING,
         "replicas": list(replicas),
     }

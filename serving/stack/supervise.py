@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.domain.aliases import LIVE
+from orchestrator.domain.errors import ConfigurationError
 from orchestrator.sandbox.process import SandboxProcess
 from orchestrator.storage.embedded import Server
 from serving.platform import switch_off_phone_home
@@ -29,6 +31,7 @@ from serving.stack import state
 log = logging.getLogger("cloister.supervise")
 WATCH_EVERY_S = 1.0
 READY_TIMEOUT_S = 300.0
+REFUSED_S = 20.0  # a live alias that is refused for so long at start does not heal by itself
 
 
 class Stack:
@@ -95,7 +98,7 @@ class Stack:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        said = ""
+        said, refused_since = "", 0.0
         while time.monotonic() < deadline:
             try:
                 with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
@@ -105,6 +108,13 @@ class Stack:
                         return
             except urllib.error.HTTPError as error:
                 said = error.read(2000).decode(errors="replace")
+                broken = _broken_aliases(said)
+                refused_since = (refused_since or time.monotonic()) if broken else 0.0
+                if broken and time.monotonic() - refused_since > REFUSED_S:
+                    raise ConfigurationError(
+                        f"What is live is refused by the replicas: {', '.join(broken)}.",
+                        hint="`cloister models verify` says why. Roll it back (`cloister models rollback`) or import it again.",
+                    ) from error
             except OSError as error:
                 said = str(error)
             time.sleep(0.5)
@@ -155,6 +165,15 @@ class Stack:
 
     def fail(self, error: BaseException) -> None:
         self._phase("failed", error=f"{type(error).__name__}: {error}")
+
+
+def _broken_aliases(said: str) -> list[str]:
+    """Live aliases that a stack that is not ready says it cannot serve: nothing to wait for."""
+    try:
+        found = json.loads(said).get("unhealthy_aliases", [])
+    except (ValueError, AttributeError):
+        return []
+    return [alias for alias in found if alias.endswith(f"/{LIVE}")]
 
 
 def _reachable(host: str) -> str:
