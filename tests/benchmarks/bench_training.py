@@ -4,12 +4,14 @@
 
 The bundled base, a fresh LoRA, random tokens: listed mode (many short tickets behind one list of options) and candidates mode (each
 request has its own candidates, nothing shared but an instruction). Rounds of training and of plain products take turns, so that
-whatever else the machine does hits both; the ratio is the figure, the tokens per second belong to this machine at this moment.
+whatever else the machine does hits both. Both are clocked in seconds of the processor times threads, not of the wall: what other
+processes take is not counted, waiting of our own threads for each other is.
 
 Useful work of a step, T tokens without padding, P frozen parameters in the projections of all layers:
     4 P T            x W in the forward pass, dy W^T in the backward pass; the base's own gradients are never computed
     6 R T            with R parameters of the LoRA matrices: forward, gradient of the input, gradient of the matrices
     3 * 4 d H pairs  scores and mixtures of attention with H heads of width d, over the pairs that may see each other
+The last layer counts as if all its tokens were computed; the recipe computes its ends alone.
 Roofline: the median rate of bfloat16 products [tokens, 384] x [384, 1024] in the same round. Memory: the process's peak.
 """
 
@@ -102,50 +104,56 @@ def useful(base: Base, rank: int, rows: list[TokenRow], *, batch_tokens: int) ->
     )
 
 
-def matmul_rate(seconds: float = 1.0) -> float:
+def matmul_rate(threads: int, seconds: float = 1.0) -> float:
     """Floating-point operations per second of the products that the model is made of."""
     left, right = torch.randn(2048, 384).bfloat16(), torch.randn(1024, 384).bfloat16()
     rates = []
     began = time.perf_counter()
     while time.perf_counter() - began < seconds:
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(20):
             left @ right.T
-        rates.append(20 * 2 * 2048 * 384 * 1024 / (time.perf_counter() - start))
+        rates.append(threads * 20 * 2 * 2048 * 384 * 1024 / (time.process_time() - start))
     return statistics.median(rates)
 
 
-def rate_of(config: AdapterConfig, base: Path, make: Callable[[int], list[ChoiceRow]]) -> float:
-    """Tokens per second of a whole fit: tokenizing, packing, steps, clipping, optimizer; loading the base not counted."""
+def rate_of(config: AdapterConfig, base: Path, make: Callable[[int], list[ChoiceRow]]) -> tuple[float, float]:
+    """Tokens per second (processor, wall) of a whole fit: tokenizing, packing, steps, clipping, optimizer; not loading the base."""
     with tempfile.TemporaryDirectory() as folder:
         result = fit_adapter(config, base=base, rows=make, out=Path(folder) / "out", work=Path(folder) / "work", quiet=True)
-    return float(result.record["tokens_per_second"])
+    tokens, threads = result.record["tokens"], config.threads or 1
+    return threads * tokens / result.record["processor_seconds"], tokens / result.record["seconds"]
 
 
-def measure(name: str, make: Callable[[int], list[ChoiceRow]], options: argparse.Namespace, base: Path) -> None:
-    config = AdapterConfig(steps=options.steps, batch_rows=options.rows, threads=options.threads, devices="cpu")
+def measure(name: str, make: Callable[[int], list[ChoiceRow]], rows_per_step: int, options: argparse.Namespace, base: Path) -> None:
+    config = AdapterConfig(steps=options.steps, batch_rows=rows_per_step, threads=options.threads, devices="cpu")
     loaded = load_base(base, config)
     reader = Reader(loaded.tokenizer, max_tokens=loaded.max_tokens)
     rows = reader.read(make(0))
     work = useful(loaded, config.rank, rows, batch_tokens=config.batch_tokens)
     add_lora(loaded, config)
     rate_of(config, base, make)  # warms up
-    shares, rates, products = [], [], []
+    shares, rates, walls, products = [], [], [], []
     for _ in range(options.rounds):
-        before = matmul_rate()
-        rates.append(rate_of(config, base, make))
-        products.append((before + matmul_rate()) / 2)
+        before = matmul_rate(options.threads)
+        processor, wall = rate_of(config, base, make)
+        rates.append(processor)
+        walls.append(wall)
+        products.append((before + matmul_rate(options.threads)) / 2)
         shares.append(rates[-1] * work.operations / work.tokens / products[-1])
     per_ticket = work.tokens / len(rows)
     minutes = TARGET_TICKETS * per_ticket / statistics.median(rates) / 60
+    rounds = f"{min(shares):.1%}..{max(shares):.1%}"
     print(
-        f"{name:11}{statistics.median(rates):9.0f} tokens/s   {statistics.median(shares):5.1%} of the roofline"
-        f" (rounds {min(shares):.1%}..{max(shares):.1%})   products {statistics.median(products) / 1e9:.0f} GFLOP/s"
+        f"{name:11}{statistics.median(rates):9.0f} tokens/s ({statistics.median(walls):.0f} by the wall)"
+        f"   {statistics.median(shares):5.1%} of the roofline"
+        f" (rounds {rounds})   products {statistics.median(products) / 1e9:.0f} GFLOP/s"
         f"   {work.operations / work.tokens / 1e6:.1f} MFLOP/token   padding {1 - work.tokens / work.padded:.1%}"
     )
     print(
         f"{'':11}{per_ticket:.1f} tokens per ticket with its share of the prefix; one pass over {TARGET_TICKETS} tickets:"
-        f" {minutes:.2f} min, so {TARGET_MINUTES / minutes:.1f} passes in {TARGET_MINUTES} min at this moment's speed"
+        f" {minutes:.2f} min, so {TARGET_MINUTES / minutes:.1f} passes in {TARGET_MINUTES} min when nothing else runs",
+        flush=True,
     )
 
 
@@ -161,10 +169,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     folder, manifest = open_verified(BASE)
-    print(f"{machine()}, {options.threads} threads, base {manifest.full_name[:32]}, rank 16, {options.rows} tickets per step")
+    print(
+        f"{machine()}, {options.threads} threads, base {manifest.full_name[:32]}, rank 16, {options.rows} tickets per step",
+        flush=True,
+    )
     count = options.rows * options.steps
-    measure("listed", lambda epoch: listed(count, options.own, options.options, epoch), options, folder)
-    measure("candidates", lambda epoch: candidates(count // 4, options.own, options.candidates, epoch), options, folder)
+    measure("listed", lambda epoch: listed(count, options.own, options.options, epoch), options.rows, options, folder)
+    few = max(1, options.rows // 4)
+    measure("candidates", lambda epoch: candidates(count // 4, options.own, options.candidates, epoch), few, options, folder)
     print(f"peak memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

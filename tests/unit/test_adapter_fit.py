@@ -70,21 +70,22 @@ def test_rows_packed_behind_a_prefix_score_as_whole_prompts_alone(
 
 @pytest.mark.parametrize("family", ["wide", "llama"])
 @pytest.mark.parametrize("make", [listed_rows, candidate_rows])
-def test_three_ways_of_attention_have_the_same_loss_and_gradients(
+def test_all_ways_of_attention_have_the_same_loss_and_gradients(
     family: str, make: Callable[..., list[ChoiceRow]], request: pytest.FixtureRequest
 ) -> None:
-    """Our quick one, torch's kernels, and a mask over the whole row in a model that does not know our attention."""
+    """Our quick one, torch's kernels, a mask over the whole row; the last layer whole or for the ends alone."""
     found = []
-    for way, packed in (("quick", True), ("exact", True), ("mask", False)):
+    for way, packed, ends_only in (("quick", True, True), ("quick", True, False), ("exact", True, True), ("mask", False, False)):
         base = load_base(request.getfixturevalue(family), FULL)
         model = add_lora(base, FULL)
         with torch.no_grad():  # a fresh product is zero, and so is half of its gradient
             for number, (name, matrix) in enumerate(model.named_parameters()):
                 if "lora_B" in name:
                     matrix.copy_(torch.randn(matrix.shape, generator=torch.Generator().manual_seed(number)) * 0.2)
+        assert base.packed and base.ends_only
         if not packed:
             base.model.set_attn_implementation("sdpa")
-            base = type(base)(**(vars(base) | {"packed": False}))
+        base = type(base)(**(vars(base) | {"packed": packed, "ends_only": ends_only}))
         reader = Reader(base.tokenizer, max_tokens=base.max_tokens)
         packed_rows = pack(reader.read(make(12, seed=3)), pad_id=base.pad_id)
         loss = loss_sum(option_logits(base, reader.code_ids, packed_rows, way=way), packed_rows, label_smoothing=0.1)

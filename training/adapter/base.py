@@ -19,6 +19,7 @@ from models.manifest import Kind, verify
 from orchestrator.domain.errors import ConfigurationError
 from training.adapter import attention
 from training.adapter.config import PROJECTIONS, AdapterConfig, Dtype, Quantization
+from training.adapter.last import shorten
 from training.adapter.lora import quicken
 
 RESCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # heads that do more than a matrix product
@@ -34,6 +35,7 @@ class Base:
     device: torch.device
     dtype: torch.dtype
     packed: bool
+    ends_only: bool = False  # whether the last layer answers for the last token of each request alone
 
     @property
     def max_tokens(self) -> int:
@@ -80,7 +82,10 @@ def load_base(folder: Path, config: AdapterConfig, *, device: torch.device | Non
     model.config.use_cache = False
     _refuse_other_heads(model)
     packed = model.config._attn_implementation == attention.NAME
-    return Base(model=model, tokenizer=tokenizer, name=manifest.full_name, device=device, dtype=dtype, packed=packed)
+    ends_only = packed and shorten(model)
+    return Base(
+        model=model, tokenizer=tokenizer, name=manifest.full_name, device=device, dtype=dtype, packed=packed, ends_only=ends_only
+    )
 
 
 def _load(folder: Path, *, dtype: torch.dtype, device: torch.device, four_bit: bool) -> Any:

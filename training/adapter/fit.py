@@ -102,7 +102,7 @@ def fit_member(
     position, saved_digest = _resume(work, fingerprint, matrices, optimizer, reader)
     curve = Curve(work, last_step=position.step) if team.rank == 0 else None
     scorer = Scorer(loaded, reader)
-    began = time.monotonic() - position.seconds
+    began, began_processor = time.monotonic() - position.seconds, time.process_time()
 
     with listening() as asked, reporter.showing():
         while True:
@@ -134,7 +134,7 @@ def fit_member(
             position.epoch, position.place, saved_digest = position.epoch + 1, 0, None
 
     model.eval()
-    record = _record(config, loaded, position, curve, team)
+    record = _record(config, loaded, position, curve, team) | {"processor_seconds": round(time.process_time() - began_processor, 2)}
     if team.rank == 0:
         write_adapter(out, model, loaded, config, targets=targets)
         write_record(out, record)

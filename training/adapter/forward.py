@@ -17,6 +17,8 @@ def option_logits(base: Base, code_ids: Sequence[int], packed: Pack, *, way: str
     """[rows, most options] float32, -inf where a row has no such option. `way`: see `attention`."""
     decoder = base.model.get_decoder()
     inside: dict[str, Any] = {"pack_layout": packed.layout, "pack_way": way} if base.packed else {}
+    if base.ends_only:
+        inside["pack_ends"] = packed.ends
     hidden = decoder(
         input_ids=packed.ids,
         position_ids=packed.positions,
@@ -25,7 +27,8 @@ def option_logits(base: Base, code_ids: Sequence[int], packed: Pack, *, way: str
         **inside,
     ).last_hidden_state
     head = base.model.get_output_embeddings().weight[torch.as_tensor(code_ids, device=packed.ids.device)]
-    logits = F.linear(hidden[0, packed.ends].float(), head.float())
+    ends = hidden[0] if base.ends_only else hidden[0, packed.ends]
+    logits = F.linear(ends.float(), head.float())
     return logits.gather(1, packed.options).masked_fill(~packed.allowed, float("-inf"))
 
 

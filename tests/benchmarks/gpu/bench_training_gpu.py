@@ -22,6 +22,7 @@ from training.adapter.base import Base, add_lora
 from training.adapter.config import AdapterConfig, Quantization
 from training.adapter.fit import _optimizer
 from training.adapter.forward import loss_sum, option_logits
+from training.adapter.last import shorten
 from training.adapter.packing import Pack, pack
 from training.adapter.rows import TokenRow
 
@@ -52,9 +53,18 @@ def build(layers: int, quantization: Quantization) -> Base:
     finally:
         torch.set_default_dtype(before)
     model.requires_grad_(False)
+    shorten(model)
     if quantization is Quantization.FOUR_BIT:
         quantize(model)
-    return Base(model=model, tokenizer=None, name="random-8b", device=torch.device("cuda"), dtype=torch.bfloat16, packed=True)
+    return Base(
+        model=model,
+        tokenizer=None,
+        name="random-8b",
+        device=torch.device("cuda"),
+        dtype=torch.bfloat16,
+        packed=True,
+        ends_only=True,
+    )
 
 
 def quantize(model: Any) -> None:
