@@ -73,4 +73,8 @@ def test_health_needs_no_key_and_says_little(gateway: Gateway) -> None:
     assert gateway.client().get("/health/live").json() == {"status": "live"}
     ready = gateway.client().get("/health/ready")
     assert ready.status_code == 200
-    assert ready.json() == {"status": "ready", "parts": {"database": True, "language_model": True, "embedder": True}}
+    assert ready.json() == {
+        "status": "ready",
+        "parts": {"database": True, "language_model": True, "embedder": True},
+        "unhealthy_aliases": [],
+    }
