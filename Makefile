@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(PROFILE)
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: demo test check format clean setup benchmarks kill-test help
+.PHONY: demo test check format clean setup benchmarks kill-test promotion help
 
 help:
 	@echo "make demo        set up, then replay a company's day through the real stack (args: ARGS='--json out.json')"
@@ -16,6 +16,7 @@ help:
 	@echo "make check       lint and types"
 	@echo "make benchmarks  print the figures of docs/benchmarks.md"
 	@echo "make kill-test   200 seeded kills of worker, gateway and database, 5 of the engine"
+	@echo "make promotion   from an export to a promoted, live model in a running stack, and back (args: ARGS='--tickets FILE')"
 	@echo "make clean       remove what was set up and what runs left (.venv, .cloister, caches)"
 
 setup: $(STAMP)
@@ -54,6 +55,9 @@ benchmarks: $(STAMP)
 
 kill-test: $(STAMP)
 	$(BIN)/python -m tests.acceptance.kill_test --kills 200 --engine-kills 5
+
+promotion: $(STAMP)
+	$(BIN)/python -m tests.acceptance.promotion_run $(ARGS)
 
 clean:
 	@[ ! -x $(BIN)/cloister ] || $(BIN)/cloister down >/dev/null 2>&1 || true

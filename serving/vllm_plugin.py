@@ -3,7 +3,9 @@
 1. Where the CPU has AMX, asks the kernel for its tiles: vLLM's attention uses them without asking and dies with SIGILL.
 2. On the CPU build, replaces the LoRA operations: as shipped they give base requests an adapter (see `serving/lora_cpu.py`).
 3. On the CPU build, keeps torch from compiling: it would call a C++ compiler at the first request, which a server may not have.
-4. Ends an engine process whose parent was killed, so that a restarted replica never shares the machine with an orphan.
+4. On the CPU build, lets a process that waits for work sleep: vLLM's spins for a second after each request, which under any steady
+   traffic takes one core from everything else on the machine.
+5. Ends an engine process whose parent was killed, so that a restarted replica never shares the machine with an orphan.
 
 vLLM only logs a plugin that does not load, so the engine asks `EngineProbe` at start whether this one is really at work.
 """
@@ -15,6 +17,7 @@ import threading
 from multiprocessing.connection import wait
 from typing import Any
 
+SPIN_S = 0.002  # longer than the pause between two steps of a busy engine
 PUNICA_WRAPPER = "serving.lora_cpu.GroupedPunicaWrapper"
 
 
@@ -26,6 +29,7 @@ def register() -> None:
     if current_platform.is_cpu():
         _init_amx()
         _do_not_compile()
+        _sleep_when_idle()
         type(current_platform).get_punica_wrapper = classmethod(lambda cls: PUNICA_WRAPPER)  # type: ignore[assignment,method-assign]
 
 
@@ -40,6 +44,13 @@ def _do_not_compile() -> None:
     import torch._dynamo
 
     torch._dynamo.config.disable = True
+
+
+def _sleep_when_idle() -> None:
+    """Waiting ends by a notification either way; this is the default of its only parameter that has one, `busy_loop_s`."""
+    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+
+    SpinCondition.__init__.__defaults__ = (SPIN_S,)
 
 
 def _end_with_parent() -> None:
