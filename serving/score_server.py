@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -48,7 +48,7 @@ def create_app(engine: Engine, key: str) -> FastAPI:
     return app
 
 
-async def serve(base: Path, adapters: dict[str, Path], key: str) -> None:
+async def serve(base: Path, adapters: dict[str, Path], key: str, out: TextIO) -> None:
     def verify(name: str, folder: Path) -> None:
         verify_manifest(name, folder, base=base)
 
@@ -60,7 +60,7 @@ async def serve(base: Path, adapters: dict[str, Path], key: str) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(create_app(engine, key), log_level="warning"))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        print(json.dumps({"url": url, "base": config.name}), flush=True)
+        print(json.dumps({"url": url, "base": config.name}), file=out, flush=True)
         await server.serve(sockets=[listener])
     finally:
         engine.shutdown()
@@ -69,6 +69,13 @@ async def serve(base: Path, adapters: dict[str, Path], key: str) -> None:
 def _named(text: str) -> tuple[str, Path]:
     name, _, folder = text.partition("=")
     return name, Path(folder)
+
+
+def _own_output() -> TextIO:
+    """Standard output for our one line alone: what the libraries print, vLLM's log first of all, goes to standard error."""
+    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return ours
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -81,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     if not key:
         print(f"{KEY_VARIABLE} is not set: the caller's key is needed.", file=sys.stderr)
         return 2
-    asyncio.run(serve(arguments.base, dict(arguments.adapter), key))
+    asyncio.run(serve(arguments.base, dict(arguments.adapter), key, _own_output()))
     return 0
 
 

@@ -150,11 +150,14 @@ def counts(sent: Sequence[Sent], reigns: Sequence[Reign], reference: Reference) 
 def swaps(sent: Sequence[Sent], reigns: Sequence[Reign]) -> list[Swap]:
     """One for each move of `live` between two whole models."""
     order = [reign for reign in reigns if reign.alias == LIVE]
-    return [_swap(sent, before, after) for before, after in pairwise(order) if not before.refused and not after.refused]
+    until = [reign.since for reign in order[2:]] + [math.inf]
+    moves = zip(pairwise(order), until, strict=False)
+    return [_swap(sent, before, after, end) for (before, after), end in moves if not before.refused and not after.refused]
 
 
-def _swap(sent: Sequence[Sent], before: Reign, after: Reign) -> Swap:
-    near = [each for each in sent if not each.failed and after.since <= each.answered_at <= after.settled + 60]
+def _swap(sent: Sequence[Sent], before: Reign, after: Reign, until: float) -> Swap:
+    """`until`: when the next move began."""
+    near = [each for each in sent if not each.failed and after.since <= each.answered_at < until]
     scores = [each for each in near if each.kind == "score" and each.asked == LIVE]
     tickets = [each for each in near if each.kind == "ticket"]
     return Swap(

@@ -289,6 +289,22 @@ def test_the_engine_talks_to_its_own_processes_over_loopback_only(served: Engine
     assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, addresses
 
 
+def test_between_requests_the_engine_sleeps(served: Engine, run: Run) -> None:
+    async def paced() -> None:
+        for _ in range(4):
+            await served.score(tickets(1), model="tiny")
+            await asyncio.sleep(0.4)
+
+    family = psutil.Process().children(recursive=True)
+    before, began = _cpu_s(family), time.monotonic()
+    run(paced())
+    assert _cpu_s(family) - before < 0.4 * (time.monotonic() - began), "vLLM's own waiting spins for a second after each request"
+
+
+def _cpu_s(family: list[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in family)
+
+
 def test_what_does_not_fit_is_refused_at_once_and_nothing_leaks(served: Engine, run: Run) -> None:
     flood = tickets(1) * (served.config.max_in_flight + 1)
     with pytest.raises(Busy) as refused:
