@@ -99,7 +99,11 @@ def test_a_swap_under_traffic_drops_no_request_and_no_answer_is_another_adapters
         for turn in range(6):
             target = desk[turn % 2]
             assert await lingering.reconcile([live(target)]) == []
-            await asyncio.sleep(0.15)
+            before = answered.get(target[0], 0)
+            for _ in range(600):  # until it answered, however slow the machine is
+                await asyncio.sleep(0.05)
+                if answered.get(target[0], 0) > before:
+                    break
             known[0] = target[0]
         stopping.set()
         await asyncio.gather(*asking)
