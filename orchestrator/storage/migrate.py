@@ -7,6 +7,7 @@ import hashlib
 import re
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import psycopg
@@ -31,12 +32,12 @@ class Migration:
 
 
 def read_migrations(folder: Path = FOLDER) -> list[Migration]:
-    """The files in order. Raises ConfigurationError for a gap, a double number or a name that is not NNNN_words.sql."""
+    """The files in order. Raises ConfigurationError for a double number or a name that is not NNNN_words.sql."""
     found = [_read(path) for path in sorted(folder.glob("*.sql"))]
-    for expected, migration in enumerate(found, start=1):
-        if migration.number != expected:
+    for earlier, migration in pairwise(found):
+        if migration.number == earlier.number:
             raise ConfigurationError(
-                f"Migration {migration.name} stands where number {expected:04d} must be.", hint="Number them without a gap."
+                f"Migration {migration.name} has the number of {earlier.name}.", hint="Give each a number of its own."
             )
     return found
 
