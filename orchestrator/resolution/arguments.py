@@ -185,7 +185,10 @@ def months(words: str) -> tuple[Found, ...]:
     return _unique(found)
 
 
-RECOGNIZERS: Mapping[str, Callable[[str], tuple[Found, ...]]] = {
+Recognizers = Mapping[str, Callable[[str], tuple[Found, ...]]]
+"""By type: what stands in a text of that type."""
+
+RECOGNIZERS: Recognizers = {
     **{kind: partial(numbers, kind) for kind in NUMBERED},
     "amount": amounts,
     "email": emails,

@@ -4,7 +4,7 @@ Rules are reviewed YAML files of conditions over facts. What no rule file could 
 ticket type's runbook by exact name, its arguments must fit the catalogue, and every argument must have a trusted source.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +12,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.domain.actions import Action
-from orchestrator.domain.resolution import Decision, Proposal, Rung, Verdict
+from orchestrator.domain.resolution import Decision, Proposal, Provenance, Rung, Verdict
 from orchestrator.resolution import conditions
-from orchestrator.resolution.arguments import RECOGNIZERS
+from orchestrator.resolution.arguments import RECOGNIZERS, Recognizers
 from orchestrator.resolution.conditions import comparable
 from orchestrator.resolution.facts import Facts, scalars
 from orchestrator.resolution.replies import fill_line, template_problems
@@ -174,13 +174,18 @@ def authorize(
     category: str,
     words: str,
     observed: Iterable[Any],
+    recognizers: Recognizers = RECOGNIZERS,
 ) -> Verdict:
     """Judge one act.
 
     `words`: what the requester wrote; `observed`: the bodies that systems of record answered for this ticket. Both show where the
-    arguments come from. The verdict is ALLOW only where a rule permits this exact action and nothing stronger applies.
+    arguments come from; `recognizers` say what counts as said in the words. A structured argument (a list of ids, of passengers)
+    has one source for all of it under its name, or one for each value in it under its place: `passengers.1.first_name`. The
+    verdict is ALLOW only where a rule permits this exact action and nothing stronger applies.
     """
-    flaw = _flaw(proposal, actions=actions, runbook=runbook, category=category, words=words, observed=observed)
+    flaw = _flaw(
+        proposal, actions=actions, runbook=runbook, category=category, words=words, observed=observed, recognizers=recognizers
+    )
     if flaw:
         return flaw
     rules = [rule for rule in policies.rules if isinstance(rule.applies_to, str) or proposal.action in rule.applies_to]
@@ -205,7 +210,14 @@ def _reason(rule: Rule, facts: Facts) -> str:
 
 
 def _flaw(
-    proposal: Proposal, *, actions: Mapping[str, Action], runbook: Runbook, category: str, words: str, observed: Iterable[Any]
+    proposal: Proposal,
+    *,
+    actions: Mapping[str, Action],
+    runbook: Runbook,
+    category: str,
+    words: str,
+    observed: Iterable[Any],
+    recognizers: Recognizers,
 ) -> Verdict | None:
     def refuse(rule: str, reason: str) -> Verdict:
         return Verdict(decision=Decision.DENY, rule=rule, reason=reason)
@@ -221,10 +233,32 @@ def _flaw(
     if wrong := action.input_problems(dict(proposal.arguments)):
         return refuse("arguments", f"{'; '.join(wrong)}.")
     bodies = list(observed)
-    for name, value in proposal.arguments.items():
-        if reason := _untrusted(name, value, proposal, literal=step.with_.get(name), words=words, bodies=bodies):
-            return refuse("provenance", reason)
+    for name, argument in proposal.arguments.items():
+        literal = step.with_.get(name)
+        for place, value in _values(name, argument, whole=_is_literal(proposal.provenance.get(name), argument, literal)):
+            provenance = proposal.provenance.get(place) or proposal.provenance.get(name)
+            if reason := _untrusted(place, value, provenance, literal=literal, words=words, bodies=bodies, recognizers=recognizers):
+                return refuse("provenance", reason)
     return None
+
+
+def _is_literal(provenance: Provenance | None, argument: Any, literal: Any) -> bool:
+    return provenance is not None and provenance.source == "runbook" and argument == literal
+
+
+def _values(place: str, argument: Any, *, whole: bool) -> Iterator[tuple[str, Any]]:
+    """Every single value of an argument with its place: each must have a source of its own. An empty structure is one value."""
+    inside: Iterable[tuple[Any, Any]] = ()
+    if isinstance(argument, Mapping) and not whole:
+        inside = argument.items()
+    elif isinstance(argument, list | tuple) and not whole:
+        inside = enumerate(argument)
+    empty = True
+    for key, value in inside:
+        empty = False
+        yield from _values(f"{place}.{key}", value, whole=False)
+    if empty:
+        yield place, argument
 
 
 def _held(value: Any, bodies: Sequence[Any]) -> bool:
@@ -239,9 +273,17 @@ def _key(value: Any) -> tuple[str, Any]:
     return type(comparable(value)).__name__, comparable(value)
 
 
-def _untrusted(name: str, value: Any, proposal: Proposal, *, literal: Any, words: str, bodies: Sequence[Any]) -> str | None:
+def _untrusted(
+    name: str,
+    value: Any,
+    provenance: Provenance | None,
+    *,
+    literal: Any,
+    words: str,
+    bodies: Sequence[Any],
+    recognizers: Recognizers,
+) -> str | None:
     """Why an argument's source cannot be trusted; None where it can."""
-    provenance = proposal.provenance.get(name)
     if provenance is None:
         return f"Nothing says where {name} comes from."
     match provenance.source:
@@ -252,14 +294,14 @@ def _untrusted(name: str, value: Any, proposal: Proposal, *, literal: Any, words
                 return None
             return f"{name} is said to come from {provenance.detail}, but no record of this ticket holds it."
         case "ticket":
-            return _not_in_words(name, value, provenance.detail, words)
+            return _not_in_words(name, value, provenance.detail, words, recognizers)
     return f"{name} comes from {provenance.source!r}, which is no source for an act."
 
 
-def _not_in_words(name: str, value: Any, said: str, words: str) -> str | None:
+def _not_in_words(name: str, value: Any, said: str, words: str, recognizers: Recognizers) -> str | None:
     if said not in words:
         return f"{name} is said to stand in the ticket as “{said}”, which it does not."
-    for recognize in RECOGNIZERS.values():
+    for recognize in recognizers.values():
         for found in recognize(words):
             values = [found.value, *(found.value.values() if isinstance(found.value, dict) else ())]
             if found.words == said and any(comparable(each) == comparable(value) for each in values):

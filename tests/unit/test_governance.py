@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.domain.resolution import Decision, Proposal, Provenance, Rung
+from orchestrator.domain.schemas import Schema
+from orchestrator.resolution.arguments import Found
 from orchestrator.resolution.facts import Facts
 from orchestrator.resolution.governance import RUNGS, authorize, judge_ticket, load_policies, lower_rung
 from orchestrator.resolution.playbook import load_playbook
@@ -187,3 +189,61 @@ def test_a_wrong_policy_file_lists_every_mistake_with_its_line(tmp_path: Path) -
         "'one' is used twice",
     ):
         assert complaint in told, told
+
+
+# --- structured arguments and a company's own recognizers -----------------------------------------------------------------------
+
+
+def _with_parts(provenance: dict[str, Provenance], *, reason: Any) -> Proposal:
+    """A refund whose `reason` is a structure, which only the provenance is asked about here."""
+    arguments = {"payment_id": "PAY-1", "amount": 40.0, "reason": reason}
+    record = {name: Provenance(source="record", detail="billing.list_payments") for name in ("payment_id", "amount")}
+    return proposal(arguments=arguments, provenance={**record, **provenance})
+
+
+def _where_from(asked: Proposal, **more: Any) -> str | None:
+    """Why governance refuses the sources of the arguments, on a catalogue whose `reason` may be anything; None where it does not."""
+    action = PLAYBOOK.actions["billing.refund"]
+    document = {**action.input.document, "properties": {**action.input.document["properties"], "reason": {}}}
+    verdict = authorize(
+        asked,
+        facts(),
+        policies=PLAYBOOK.policies,
+        actions={**PLAYBOOK.actions, "billing.refund": replace(action, input=Schema(document))},
+        runbook=PLAYBOOK.runbooks["refund"],
+        category="refund",
+        words="Please, invoice 4711, bag 3",
+        observed=[PAYMENT],
+        **more,
+    )
+    return verdict.reason if verdict.rule == "provenance" else None
+
+
+def test_every_value_of_a_structured_argument_needs_a_source_that_holds_it() -> None:
+    record = {"reason": Provenance(source="record", detail="billing.list_payments")}
+    assert _where_from(_with_parts(record, reason=["acc-elm", "PAY-1"])) is None
+    assert "reason.1" in str(_where_from(_with_parts(record, reason=["acc-elm", "PAY-2"])))
+    assert "reason.0.id" in str(_where_from(_with_parts(record, reason=[{"id": "PAY-2"}])))
+    assert "Nothing says where reason.0 comes from" in str(_where_from(_with_parts({}, reason=["acc-elm"])))
+
+
+def test_the_values_of_one_structure_may_come_from_records_and_from_words() -> None:
+    mixed = {
+        "reason.0": Provenance(source="record", detail="billing.list_payments"),
+        "reason.1": Provenance(source="ticket", detail="invoice 4711"),
+    }
+    assert _where_from(_with_parts(mixed, reason=["acc-elm", "4711"])) is None
+    assert "reason.1" in str(_where_from(_with_parts(mixed, reason=["acc-elm", "4712"])))
+
+
+def test_an_empty_structure_counts_as_a_value_that_no_record_holds() -> None:
+    record = {"reason": Provenance(source="record", detail="billing.list_payments")}
+    assert "reason" in str(_where_from(_with_parts(record, reason=[])))
+
+
+def test_a_companys_own_recognizers_say_what_counts_as_said() -> None:
+    said = {"reason": Provenance(source="ticket", detail="bag 3")}
+    bags = {"bags": lambda words: (Found(kind="bags", value=3, words="bag 3"),) if "bag 3" in words else ()}
+    assert "was not recognized" in str(_where_from(_with_parts(said, reason=3)))
+    assert _where_from(_with_parts(said, reason=3), recognizers=bags) is None
+    assert "was not recognized" in str(_where_from(_with_parts(said, reason=4), recognizers=bags))
