@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from orchestrator.domain.aliases import DesiredAlias
-from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, StepRecord, Verdict
+from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, StepRecord, Turn, Verdict
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Classification, Entities, Triage
 
@@ -261,6 +261,14 @@ class Transaction(Protocol):
 
     def save_observed(self, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
         """(ticket id, idempotency key, observation): completes the step and writes audit *observed*."""
+        ...
+
+    def turns(self, ids: Sequence[str]) -> dict[str, list[Turn]]:
+        """What the loops of these tickets' runbooks decided, in order; tickets without a turn are left out."""
+        ...
+
+    def save_turns(self, claims: Sequence[Claim], taken: Sequence[tuple[str, Turn]], *, now: datetime) -> None:
+        """Fenced; audit *turn*. The same turn again replaces what was decided before."""
         ...
 
     def save_outcomes(self, outcomes: Mapping[str, Outcome], *, notes: Mapping[str, Mapping[str, Any]], now: datetime) -> None:

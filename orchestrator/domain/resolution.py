@@ -95,6 +95,22 @@ class StepRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One turn of a runbook's loop, as decided: what could be done, what was chosen and why. Written before it is taken."""
+
+    runbook: str  # "vpn_trouble@1"
+    number: int  # from 1, within one round of the ticket
+    epoch: int  # the ticket's reopened_count
+    options: Mapping[str, float | None]  # the steps whose preconditions held, in the file's order, with the model's share where asked
+    closed: Mapping[str, str]  # the others, each with the condition that did not hold
+    chosen: str | None  # None: nobody could say, and a person takes over
+    by: str  # "only", "model", "order", "nobody"
+    why: str
+    model: str | None = None  # where it was asked: its full name ...
+    prompt_sha256: str | None = None  # ... and what it was asked
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verification:
     """The answer of the success probe: the world's word, not the model's."""
 

@@ -60,8 +60,8 @@ def foresee(case: Case, plan: Plan) -> None:
     """Ask nobody for a code or a confirmation where governance would refuse the first act anyway."""
     runbook = plan.runbook
     asks = (runbook.identity == "proven" and not case.proven) or any(isinstance(step, Confirm) for step in runbook.steps)
-    if not asks or plan.question or not runbook.acts or case.begun(runbook):
-        return
+    if not asks or plan.question or not runbook.acts or runbook.loop or case.begun(runbook):
+        return  # which act of a loop comes first only its turns show
     step = runbook.acts[0]
     proposal = propose(case, runbook, step)
     verdict = judge(case, runbook, proposal, judged_facts(case, runbook, step, proposal))

@@ -15,6 +15,7 @@ from orchestrator.domain.resolution import (
     Outcome,
     Proposal,
     StepRecord,
+    Turn,
     Verdict,
 )
 from orchestrator.domain.tickets import Assurance, Author, Message, Ticket
@@ -35,9 +36,13 @@ class Memory:
     stopped: Mapping[str, Any] | None = None  # the kill switch, where it is on
     lead: Ticket | None = None  # the ticket that this one is linked to
     refunded_today: float = 0.0  # to this requester, by the desk, in the last 24 hours
+    turns: Sequence[Turn] = ()  # of loops, all rounds of the ticket
 
     def act(self, key: str) -> StepRecord | None:
         return next((step for step in self.steps if step.writes and step.idempotency_key == key), None)
+
+    def turn(self, epoch: int, runbook: str, number: int) -> Turn | None:
+        return next((t for t in self.turns if (t.epoch, t.runbook, t.number) == (epoch, runbook, number)), None)
 
 
 class Stop(Exception):
@@ -87,6 +92,7 @@ class Case:
     proposed: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     passages: list[Any] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
     proven: bool = False
     steps_taken: int = 0
     would_resolve: bool = False
@@ -149,11 +155,19 @@ class Case:
             if act
             and step.seq < act.seq
             and not step.writes
+            and IN_TURN not in step.step
             and step.action == action
             and canonical(dict(step.arguments)) == wanted
         ]
         last = max(found, key=lambda step: step.seq, default=None)
         return last.observation if last and last.observation and last.observation.status is ObservationStatus.OK else None
+
+    def seen_at(self, name: str) -> Observation | None:
+        """What a turn of the loop observed before the last act that an earlier run began; each turn has names of its own."""
+        act = self._last_act()
+        found = [step for step in self._my_steps() if act and step.seq < act.seq and not step.writes and step.step == name]
+        last = max(found, key=lambda step: step.seq, default=None)
+        return last.observation if last else None
 
     def begun(self, runbook: Runbook) -> bool:
         """Whether an earlier run of this round began one of this runbook's acts."""
@@ -219,10 +233,12 @@ class Case:
             "reasons": list(self.reasons),
             "proposed_actions": list(self.proposed),
             "would_resolve": self.would_resolve,
+            **({"turns": [asdict(turn) for turn in self.turns]} if self.turns else {}),
         }
 
 
 CODE_STEP = "identity_code"
+IN_TURN = "#"  # "alert#3": what the third turn of a loop looked at
 WORDS_CHARS = 10_000
 OPEN_APPROVALS = frozenset({ApprovalStatus.WAITING, ApprovalStatus.APPROVED})
 

@@ -78,6 +78,24 @@ def deployment_before(values: Sequence[Any]) -> Mapping[str, Any] | None:
     return max(older, key=lambda pair: pair[0])[1] if older else None
 
 
+SUSPECT_HOURS = 24.0  # a release this much older than the trouble is no longer suspected for its time alone
+
+
+def release_behind(values: Sequence[Any]) -> Mapping[str, Any] | None:
+    """[deployments, instant]: the newest live deployment of the day before the instant that can be taken back."""
+    rows, at = values
+    found = deployment_before([rows, at])
+    earliest = instant(shift(at, -SUSPECT_HOURS / 24))
+    released = instant(found.get("at")) if found else None
+    recent = bool(earliest and released and released >= earliest)
+    return found if found and recent and found.get("previous_version") else None
+
+
+def first_of(values: Sequence[Any]) -> Any:
+    """The first of the values that is there."""
+    return next((value for value in values if value is not None), None)
+
+
 OVERDUE_DAYS = 7.0  # after the expected day an order that did not come counts as undelivered
 
 
@@ -135,6 +153,8 @@ FUNCTIONS: Mapping[str, Callable[[Sequence[Any]], Any]] = {
     "days_after": days_after,
     "alerts_behind": alerts_behind,
     "deployment_before": deployment_before,
+    "release_behind": release_behind,
+    "first_of": first_of,
     "refund_claims": refund_claims,
     "amount_agrees": amount_agrees,
     "record": record,

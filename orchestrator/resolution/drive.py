@@ -33,7 +33,7 @@ from orchestrator.ports import Claim, Clock, Embedder, LanguageModel, Store, Sys
 from orchestrator.resolution.act import judge
 from orchestrator.resolution.case import Case, Memory
 from orchestrator.resolution.codes import masked
-from orchestrator.resolution.effects import Act, Acted, Ask, Effect, Prove, Read, Search, SendCode
+from orchestrator.resolution.effects import Act, Acted, Ask, Effect, Prove, Read, Search, SendCode, TakeTurn
 from orchestrator.resolution.facts import canonical, proposal_digest, sha256
 from orchestrator.resolution.identify import verdict_of_code
 from orchestrator.resolution.playbook import Playbook
@@ -167,6 +167,7 @@ def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: d
     leads = tx.tickets(sorted({work.triage.link.ticket_id for work in works if work.triage.link}))
     switch = tx.kill_switch()
     refunded = _refunded(tx, works, contacts, now=now)
+    turns = tx.turns([ticket_id for ticket_id, found in steps.items() if found])
     memories = {}
     for work in works:
         email = work.ticket.requester.email.lower()
@@ -180,6 +181,7 @@ def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: d
             stopped=switch if switch.get("stopped") else None,
             lead=leads.get(work.triage.link.ticket_id) if work.triage.link else None,
             refunded_today=refunded.get(work.ticket.id, 0.0),
+            turns=turns.get(work.ticket.id, ()),
         )
     return memories
 
@@ -255,6 +257,7 @@ class _Round:
         self._ask([(run, effect) for run, effect in effects if isinstance(effect, Ask)])
         self._search([(run, effect) for run, effect in effects if isinstance(effect, Search)])
         self._prove([run for run, effect in effects if isinstance(effect, Prove)])
+        self._take_turns([(run, effect) for run, effect in effects if isinstance(effect, TakeTurn)])
         calls = [call for run, effect in effects if (call := self._call(run, effect)) is not None]
         intended = self._intend(calls)
         self._execute(intended)
@@ -320,6 +323,31 @@ class _Round:
             else:
                 run.case.proven = True
                 _advance(run, None, self.driven)
+
+    def _take_turns(self, taken: list[tuple[_Run, TakeTurn]]) -> None:
+        """What the loops decided, in one transaction; a ticket whose lease is lost drops out alone."""
+        for run, effect in taken:
+            if run.work.claim is None:
+                _advance(run, None, self.driven)
+        written = [(run, effect) for run, effect in taken if run.work.claim is not None]
+        if not written:
+            return
+        try:
+            self._write_turns(written)
+        except FencedOut as error:
+            if len(written) > 1:
+                for each in written:
+                    self._take_turns([each])
+            else:
+                _drop(written[0][0], self.driven, str(error), lost=True)
+            return
+        for run, _ in written:
+            _advance(run, None, self.driven)
+
+    def _write_turns(self, taken: Sequence[tuple[_Run, TakeTurn]]) -> None:
+        claims = [run.work.claim for run, _ in taken if run.work.claim is not None]
+        turns = [(run.id, effect.turn) for run, effect in taken]
+        self.desk.store.run(lambda tx: tx.save_turns(claims, turns, now=self.desk.clock()))
 
     # calls
 

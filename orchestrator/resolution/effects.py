@@ -4,7 +4,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.domain.resolution import Approval, Observation, Proposal, Verdict
+from orchestrator.domain.resolution import Approval, Observation, Proposal, Turn, Verdict
 from orchestrator.ports import ScoreRequest
 from orchestrator.resolution.facts import Facts
 from orchestrator.resolution.runbooks import Runbook
@@ -68,6 +68,13 @@ class Prove:
     """The requester has proven who they are. Answered by None."""
 
 
-Effect = Read | Act | Ask | Search | SendCode | Prove
+@dataclass(frozen=True, kw_only=True)
+class TakeTurn:
+    """Write down what a turn of the loop decided, before it is done. Answered by None."""
+
+    turn: Turn
+
+
+Effect = Read | Act | Ask | Search | SendCode | Prove | TakeTurn
 Way = Generator[Effect, Any, Any]
 """A part of a ticket's way: yields effects, is sent their answers."""

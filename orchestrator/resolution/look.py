@@ -15,14 +15,17 @@ from orchestrator.resolution.replies import fill_line
 
 
 def look(
-    case: Case, runbook: str, step: str, action: str, arguments: Mapping[str, Any], *, fresh: bool = False
+    case: Case, runbook: str, step: str, action: str, arguments: Mapping[str, Any], *, fresh: bool = False, key: str = ""
 ) -> Generator[Effect, Any, Observation]:
-    """One look-up: what an earlier run read before it acted, what this run has read, or the world now."""
-    key = f"{action} {canonical(dict(arguments))}"
+    """One look-up: what an earlier run read before it acted, what this run has read, or the world now.
+
+    `key`: what it is kept under, where the same look-up at another time is another observation.
+    """
+    key = key or f"{action} {canonical(dict(arguments))}"
     if not fresh:
         known = case.remembered(action, arguments) or case.observed.get(key)
         if known is not None:
-            _note_look(case, key, action, known)
+            note_look(case, key, action, known)
             return known
     case.steps_taken += 1
     limit = case.runbook.step_limit if case.runbook else 40
@@ -31,11 +34,11 @@ def look(
     if case.shadow and not case.reads_in_shadow:
         raise Stop("A shadow run without systems of record cannot look anything up.")
     observation: Observation = yield effects.Read(runbook=runbook, step=step, action=action, arguments=arguments)
-    _note_look(case, key, action, observation)
+    note_look(case, key, action, observation)
     return observation
 
 
-def _note_look(case: Case, key: str, action: str, observation: Observation) -> None:
+def note_look(case: Case, key: str, action: str, observation: Observation) -> None:
     if key not in case.observed:
         case.checked.append(looked_up(case.playbook.actions[action].title, observation))
     case.observed[key] = observation

@@ -143,6 +143,32 @@ class Verify(_Strict):
     expect: list[Condition] = Field(min_length=1)
 
 
+class Candidate(_Strict):
+    """One step that the loop may take: a look-up or an act, with what must hold first."""
+
+    name: Name
+    about: str  # what it is for: the model reads it where several steps are open
+    when: list[Condition] = []  # over what was observed so far; code judges it anew before every turn
+    at_most: Annotated[int, Field(ge=1, le=5)] = 1  # an act is taken once: the same again is no other cure
+    step: Read | Act
+
+
+class Loop(_Strict):
+    """Plan, act, observe, refine: at each turn one of the steps whose preconditions hold, until the probe says solved."""
+
+    steps: list[Candidate] = Field(min_length=1)
+    derive: list[Let] = []  # made anew from what was observed before every turn
+    solved: Verify | None = None  # read after every act; where it is left out, the runbook's `verify`
+    step_limit: Annotated[int, Field(ge=1, le=12)]  # turns
+    unclear: Literal["order", "hand_over"]  # below `choice_confidence`: the first open step of the file, or a person
+    hand_over_when: list[Escalate] = []
+
+    @property
+    def bound(self) -> frozenset[str]:
+        names = {each.step.as_ for each in self.steps} | {each.let for each in self.derive}
+        return frozenset(names | ({self.solved.as_} if self.solved else set()))
+
+
 class Runbook(_Strict):
     name: Name
     version: Annotated[int, Field(ge=1)]
@@ -158,6 +184,7 @@ class Runbook(_Strict):
     eligible: list[Eligible] = []
     steps: list[Step]
     escalate_when: list[Escalate] = []
+    loop: Loop | None = None  # after the steps, which then only look
     verify: Verify
     resolution_code: Name
     reply: Language
@@ -174,17 +201,29 @@ class Runbook(_Strict):
 
     @property
     def acts(self) -> list[Act]:
-        return [step for step in self.steps if isinstance(step, Act)]
+        return [step for step in self.all_steps if isinstance(step, Act)]
+
+    @property
+    def all_steps(self) -> list[Step]:
+        """Those in line, then those of the loop in the file's order."""
+        return [*self.steps, *(each.step for each in self.loop.steps)] if self.loop else list(self.steps)
+
+    @property
+    def probe(self) -> Verify:
+        """What says after each act whether it is solved."""
+        return (self.loop.solved if self.loop else None) or self.verify
 
     @property
     def actions(self) -> frozenset[str]:
-        reads = {step.read for step in self.steps if isinstance(step, Read)} | ({self.verify.read} if self.verify.read else set())
-        return frozenset(reads | {step.act for step in self.acts})
+        reads = {step.read for step in self.all_steps if isinstance(step, Read)}
+        probes = {each.read for each in (self.verify, self.probe) if each.read}
+        return frozenset(reads | probes | {step.act for step in self.acts})
 
     @property
     def bound(self) -> frozenset[str]:
         """Names of the facts that it provides."""
-        return frozenset(name for step in self.steps if (name := binding(step))) | {self.verify.as_}
+        loop = self.loop.bound if self.loop else frozenset()
+        return frozenset(name for step in self.steps if (name := binding(step))) | {self.verify.as_} | loop
 
 
 def binding(step: Step) -> str | None:
@@ -234,11 +273,41 @@ def _read(file: YamlFile) -> tuple[Runbook | None, list[str]]:
         problems += found
         if step is not None:
             steps.append(step)
+    data = {**file.data, "steps": steps if isinstance(raw, list) else raw}
+    if isinstance(loop := data.get("loop"), dict):
+        candidates, found = _read_candidates(file, loop.get("steps"))
+        problems += found
+        data["loop"] = {**loop, "steps": candidates}
+        data.setdefault("verify", loop.get("solved"))
     try:
-        runbook = Runbook.model_validate({**file.data, "steps": steps if isinstance(raw, list) else raw})
+        runbook = Runbook.model_validate(data)
     except ValidationError as error:
         return None, [*problems, *file.complaints(error)]
     return (None if problems else runbook), problems
+
+
+def _read_candidates(file: YamlFile, raw: Any) -> tuple[Any, list[str]]:
+    """A loop's steps: what every one has, and beside it one look-up or act."""
+    if not isinstance(raw, list):
+        return raw, []
+    candidates, problems = [], []
+    for index, each in enumerate(raw):
+        place: Place = ("loop", "steps", index)
+        own = {key: value for key, value in each.items() if key in _OF_CANDIDATE} if isinstance(each, dict) else {}
+        rest = {key: value for key, value in each.items() if key not in own} if isinstance(each, dict) else each
+        step, found = _read_step(file, place, rest)
+        if step is not None and not isinstance(step, Read | Act):
+            found = [file.complaint(place, f"a step of the loop is a `read` or an `act`, not a `{step.kind}`")]
+        problems += found
+        if not found:
+            try:
+                candidates.append(Candidate.model_validate({**own, "step": step}))
+            except ValidationError as error:
+                problems += [file.complaint((*place, *e["loc"]), e["msg"]) for e in error.errors()]
+    return candidates, problems
+
+
+_OF_CANDIDATE = frozenset({"name", "about", "when", "at_most"})
 
 
 def _read_step(file: YamlFile, place: Place, raw: Any) -> tuple[Any, list[str]]:
@@ -284,12 +353,41 @@ class _Check:
                 known.add(bound)
             if isinstance(step, Take):
                 taken.add(step.as_)
+        if runbook.loop:
+            yield from self._loop(runbook.loop, known)
         yield from self._ending(known)
-        if len(runbook.steps) + 3 > runbook.step_limit:  # the two base look-ups and the probe count as well
+        needed = len(runbook.steps) + 3 + (2 * runbook.loop.step_limit if runbook.loop else 0)
+        if needed > runbook.step_limit:  # the two base look-ups and the probe count as well, and each turn with its probe
             yield (
                 ("step_limit",),
-                f"{runbook.step_limit} is less than its {len(runbook.steps)} steps, the base look-ups and the probe",
+                f"{runbook.step_limit} is less than the {needed} that its steps, the base look-ups, turns and probes may need",
             )
+
+    def _loop(self, loop: Loop, known: set[str]) -> Iterator[tuple[Place, str]]:
+        """Whatever a turn may bind is a name for all turns: until it was observed it has no value."""
+        if any(isinstance(step, Act) for step in self.runbook.steps):
+            yield ("steps",), "with a loop the steps only look; what acts stands among the loop's steps"
+        for name in sorted(loop.bound & known):
+            yield ("loop",), f"`{name}` is taken already"
+        names = [each.name for each in loop.steps]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield ("loop", "steps"), f"two steps are called {name!r}"
+        known |= loop.bound | {self.runbook.probe.as_}
+        if self.runbook.probe.read is None:
+            yield ("loop", "solved"), "is a `read`: what was done is not seen in the knowledge"
+        for index, each in enumerate(loop.steps):
+            place: Place = ("loop", "steps", index)
+            yield from self._conditions((*place, "when"), each.when, known)
+            yield from self._step(place, each.step, known, set())
+            if isinstance(each.step, Act) and each.at_most > 1:
+                yield (*place, "at_most"), "an act is taken once; the same again on the same target is no other cure"
+        for index, let in enumerate(loop.derive):
+            yield from self._step(("loop", "derive", index), let, known, set())
+        for index, rule in enumerate(loop.hand_over_when):
+            yield from self._conditions(("loop", "hand_over_when", index, "when"), rule.when, known)
+            yield from self._template(("loop", "hand_over_when", index, "because"), rule.because, known)
+        if loop.solved:
+            yield from self._probe(("loop", "solved"), loop.solved, known)
 
     def _step(self, place: Place, step: Step, known: set[str], taken: set[str]) -> Iterator[tuple[Place, str]]:
         match step:
@@ -345,20 +443,23 @@ class _Check:
             yield from self._conditions(("escalate_when", index, "when"), rule.when, known)
             yield from self._template(("escalate_when", index, "because"), rule.because, known)
         verify = runbook.verify
-        if (verify.read is None) == (verify.search is None):
-            yield ("verify",), "is either a `read` or a `search`"
-        if verify.read:
-            yield from self._call(("verify",), "read", verify.read, verify.with_, known, writes=False)
-        if verify.as_ in known:
+        if verify.as_ in known and not (runbook.loop and verify == runbook.probe):
             yield ("verify", "as"), f"`{verify.as_}` is taken already: the probe must not stand for what was read before"
         known = known | {verify.as_}
-        yield from self._conditions(("verify", "expect"), verify.expect, known)
+        yield from self._probe(("verify",), verify, known)
         told = known - UNTRUSTED_NAMES | {"name", "ticket_id"}
         yield from self._text(("reply",), runbook.reply, told)
         yield from self._template(("note",), runbook.note, told)
         yield from self._template(
             ("suggested_next_action",), runbook.suggested_next_action, {"user", "account", "name", "ticket_id"}
         )
+
+    def _probe(self, place: Place, probe: Verify, known: set[str]) -> Iterator[tuple[Place, str]]:
+        if (probe.read is None) == (probe.search is None):
+            yield place, "is either a `read` or a `search`"
+        if probe.read:
+            yield from self._call(place, "read", probe.read, probe.with_, known, writes=False)
+        yield from self._conditions((*place, "expect"), probe.expect, known)
 
     def _call(
         self, place: Place, field: str, name: str, arguments: Mapping[str, Any], known: set[str], *, writes: bool

@@ -41,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
         addresses=("email", "manager_email"),
     ),
     "vpn_sessions": Kind(defaults={"user_id": None, "gateway": None, "state": "connected", "since": None, "reset_at": None}),
+    "vpn_certificates": Kind(defaults={"user_id": None, "state": "valid", "expires_at": None, "renewed_at": None}),
     "licenses": Kind(
         defaults={
             "user_id": None, "product": "", "state": "active", "expires_at": None, "auto_renew": False, "seat_cost": 0,
@@ -93,6 +94,7 @@ KINDS: Mapping[str, Kind] = {
         defaults={
             "service": None, "site": None, "region": None, "kind": "down", "since": None, "state": "firing", "detail": "",
             "cleared_by": None, "cleared_at": None,
+            "needs": None,  # what really clears it, where that is not what monitoring advises; told to nobody
         }
     ),
     "sites": Kind(key="name", defaults={"aliases": [], "region": None}),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.domain.aliases import TRIAGE, DesiredAlias
-from orchestrator.domain.resolution import Approval, HandedOver, Handover, Observation, Outcome, Proposal, StepRecord, Verdict
+from orchestrator.domain.resolution import Approval, HandedOver, Handover, Observation, Outcome, Proposal, StepRecord, Turn, Verdict
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Classification, Entities, Triage
 from orchestrator.ports import Accepted, Claim, OutboxItem, Passage, Similar
@@ -27,6 +27,7 @@ from orchestrator.storage import (
     similar,
     tickets,
     triage,
+    turns,
 )
 from orchestrator.storage.connection import Connection, tickets_of
 
@@ -200,6 +201,12 @@ class PostgresTransaction:
 
     def save_observed(self, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
         resolution.save_observed(self._connection, observations, now=now)
+
+    def turns(self, ids: Sequence[str]) -> dict[str, list[Turn]]:
+        return turns.turns(self._connection, ids)
+
+    def save_turns(self, claims: Sequence[Claim], taken: Sequence[tuple[str, Turn]], *, now: datetime) -> None:
+        turns.save_turns(self._connection, claims, taken, now=now)
 
     def save_outcomes(self, outcomes: Mapping[str, Outcome], *, notes: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
         resolution.save_outcomes(self._connection, outcomes, notes=notes, now=now)

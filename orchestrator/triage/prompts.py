@@ -14,6 +14,12 @@ CODES: tuple[str, ...] = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 
 TRIAGE_INSTRUCTION = "Answer with the code of the type that fits the ticket."
 RERANK_INSTRUCTION = "Compare the ticket with the examples. Answer with the code of the type that fits the ticket."
+STEP_INSTRUCTION = (
+    "Steps that can be taken to solve the ticket. Only those listed under Open can be taken now. "
+    "Choose from what was observed which of them most likely solves it. Answer with its code."
+)
+OBSERVED_CHARS = 160  # of one observation shown beside the steps
+MAX_OBSERVATIONS = 12  # the newest
 EXAMPLE_CHARS = 140  # of a labeled ticket shown beside a candidate
 WINDOW_CHARS = 1000  # of a ticket the model sees this much: what people want stands at the start, the newest sentence at the end
 WINDOW_TAIL_CHARS = 300
@@ -74,3 +80,13 @@ def rerank_suffix(candidates: Sequence[Option], text: str, *, chars: int = WINDO
 def choice_prompt(instruction: str, options: Sequence[Option], text: str, *, chars: int = WINDOW_CHARS) -> str:
     """A whole prompt of a closed choice among `options` for one ticket."""
     return choice_prefix(instruction, options) + choice_suffix(text, chars=chars)
+
+
+def next_step_prompt(steps: Sequence[Option], open_codes: Sequence[str], observed: Sequence[str], text: str) -> str:
+    """A whole prompt of a closed choice among the steps of a loop: all of its steps first, so that every ticket and every turn
+    shares them; then which of them are open and what was observed so far, as data; the ticket last. Bounded in length."""
+    lines = [f"{step.code} {step.name}: {step.means}" for step in steps]
+    seen = [window(each, chars=OBSERVED_CHARS, tail_chars=OBSERVED_CHARS // 3).replace("\n", " ") for each in observed]
+    parts = [STEP_INSTRUCTION, *lines, f"Open: {', '.join(open_codes)}", "Observed:"]
+    parts += [f"- {each}" for each in seen[-MAX_OBSERVATIONS:] if each]
+    return "\n".join([*parts, "Ticket:", window(text) or "(empty)", "Step:", ""])

@@ -10,12 +10,25 @@ from orchestrator.sandbox.systems.billing import a_year_after
 DEPLOYMENTS_SHOWN = 5
 
 
+def _told(alert: dict[str, Any]) -> dict[str, Any]:
+    """An alert as monitoring knows it: what would really cure it shows only when it is tried."""
+    return {name: value for name, value in alert.items() if name != "needs"}
+
+
+def list_alerts(call: Call) -> Answer:
+    return Answer(body=[_told(alert) for alert in call.filtered("alerts", service="service", site="site", region="region", state="state")])
+
+
+def get_alert(call: Call) -> Answer:
+    return Answer(body=_told(call.the("alerts", call.path["id"])))
+
+
 def _newest_first(deployments: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(deployments, key=lambda deployment: deployment["at"] or "", reverse=True)
 
 
 def _shown(call: Call, service: dict[str, Any]) -> dict[str, Any]:
-    alerts = call.records.find("alerts", service=service["name"], state="firing")
+    alerts = [_told(alert) for alert in call.records.find("alerts", service=service["name"], state="firing")]
     deployments = _newest_first(call.records.find("deployments", service=service["name"]))
     return {**service, "alerts": alerts, "deployments": deployments[:DEPLOYMENTS_SHOWN]}
 
@@ -35,7 +48,7 @@ def list_deployments(call: Call) -> Answer:
 def _clear(call: Call, service: str, cure: str, within: Callable[[dict[str, Any]], bool]) -> None:
     """Clear the firing alerts that this cure clears; with none left, the service is up."""
     for alert in call.records.find("alerts", service=service, state="firing"):
-        if alert["cleared_by"] == cure and within(alert):
+        if (alert["needs"] or alert["cleared_by"]) == cure and within(alert):
             call.records.put("alerts", alert["id"], {**alert, "state": "cleared", "cleared_at": call.at})
     found = call.records.get("services", service)
     if found and not call.records.find("alerts", service=service, state="firing"):
@@ -74,10 +87,10 @@ ROUTES = (
     get("/monitoring/services/{id}", get_service),
     get(
         "/monitoring/alerts",
-        listing("alerts", service="service", site="site", region="region", state="state"),
+        list_alerts,
         "service", "site", "region", "state",
     ),
-    get("/monitoring/alerts/{id}", one("alerts")),
+    get("/monitoring/alerts/{id}", get_alert),
     get("/monitoring/deployments", list_deployments, "service"),
     get("/monitoring/deployments/{id}", one("deployments")),
     get("/monitoring/certificates", listing("certificates", service="service"), "service"),
