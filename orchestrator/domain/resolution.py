@@ -101,7 +101,9 @@ class Turn:
     runbook: str  # "vpn_trouble@1"
     number: int  # from 1, within one round of the ticket
     epoch: int  # the ticket's reopened_count
-    options: Mapping[str, float | None]  # the steps whose preconditions held, in the file's order, with the model's share where asked
+    options: Mapping[
+        str, float | None
+    ]  # the steps whose preconditions held, in the file's order, with the model's share where asked
     closed: Mapping[str, str]  # the others, each with the condition that did not hold
     chosen: str | None  # None: nobody could say, and a person takes over
     by: str  # "only", "model", "order", "nobody"

@@ -326,10 +326,9 @@ class _Round:
 
     def _take_turns(self, taken: list[tuple[_Run, TakeTurn]]) -> None:
         """What the loops decided, in one transaction; a ticket whose lease is lost drops out alone."""
-        for run, effect in taken:
-            if run.work.claim is None:
-                _advance(run, None, self.driven)
-        written = [(run, effect) for run, effect in taken if run.work.claim is not None]
+        written = [each for each in taken if each[0].work.claim is not None]
+        for run, _ in (each for each in taken if each not in written):
+            _advance(run, None, self.driven)
         if not written:
             return
         try:

@@ -295,15 +295,17 @@ def _read_candidates(file: YamlFile, raw: Any) -> tuple[Any, list[str]]:
         place: Place = ("loop", "steps", index)
         own = {key: value for key, value in each.items() if key in _OF_CANDIDATE} if isinstance(each, dict) else {}
         rest = {key: value for key, value in each.items() if key not in own} if isinstance(each, dict) else each
+        if isinstance(rest, dict) and not {"read", "act"} & set(rest):
+            problems.append(
+                file.complaint(place, f"a step of the loop is a `read` or an `act`; got {', '.join(rest) or 'neither'}")
+            )
+            continue
         step, found = _read_step(file, place, rest)
-        if step is not None and not isinstance(step, Read | Act):
-            found = [file.complaint(place, f"a step of the loop is a `read` or an `act`, not a `{step.kind}`")]
         problems += found
-        if not found:
-            try:
-                candidates.append(Candidate.model_validate({**own, "step": step}))
-            except ValidationError as error:
-                problems += [file.complaint((*place, *e["loc"]), e["msg"]) for e in error.errors()]
+        try:
+            candidates.append(Candidate.model_validate({**own, "step": step}))
+        except ValidationError as error:
+            problems += file.complaints(error, place) if step is not None else []
     return candidates, problems
 
 
@@ -317,7 +319,7 @@ def _read_step(file: YamlFile, place: Place, raw: Any) -> tuple[Any, list[str]]:
     try:
         return _KINDS[kinds[0]].model_validate(raw), []
     except ValidationError as error:
-        return None, [file.complaint((*place, *each["loc"]), each["msg"]) for each in error.errors()]
+        return None, file.complaints(error, place)
 
 
 @dataclass(frozen=True)

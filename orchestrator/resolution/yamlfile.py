@@ -30,9 +30,9 @@ class YamlFile:
         dotted = ".".join(str(key) for key in keys)
         return f"{self.path.name}:{self.line(keys)}: {dotted + ': ' if dotted else ''}{message}"
 
-    def complaints(self, error: ValidationError) -> list[str]:
-        """Every finding of pydantic, with file and line."""
-        return [self.complaint(_place(each["loc"]), _plain(each)) for each in error.errors()]
+    def complaints(self, error: ValidationError, within: "Place" = ()) -> list[str]:
+        """Every finding of pydantic, with file and line. `within`: where in the file the validated piece stands."""
+        return [self.complaint((*within, *_place(each["loc"])), _plain(each)) for each in error.errors()]
 
 
 def read_yaml(path: Path) -> YamlFile:

@@ -32,8 +32,6 @@ def save_turns(connection: Connection, claims: Sequence[Claim], taken: Sequence[
     if not taken:
         return
     queue.hold(connection, claims)
-    table = [
-        (number_of(ticket_id, "T"), turn.epoch, turn.runbook, turn.number, dumps(turn), now) for ticket_id, turn in taken
-    ]
+    table = [(number_of(ticket_id, "T"), turn.epoch, turn.runbook, turn.number, dumps(turn), now) for ticket_id, turn in taken]
     execute(connection, WRITE, columns(table, 6))
     audit.append(connection, [(ticket_id, "turn", audit.CLOISTER, {"turn": turn}) for ticket_id, turn in taken])

@@ -51,10 +51,25 @@ def seed(house: House, *, hal: Any = None, released: float | None = -7.0, needs:
     one["users"] += [user(10, "Hal Ames", "acc-elm", **({"status": "locked"} | (hal or {}))), user(11, "Ida Bow", "acc-elm")]
     one["vpn_certificates"] = [{"id": "vc-1", "user_id": "usr-010", "state": "expired", "expires_at": at(-1)}]
     one["services"].append(
-        {"name": "stock-api", "title": "Stock service", "aliases": ["stock service"], "tier": 2, "state": "down", "symptoms": ["stock"]}
+        {
+            "name": "stock-api",
+            "title": "Stock service",
+            "aliases": ["stock service"],
+            "tier": 2,
+            "state": "down",
+            "symptoms": ["stock"],
+        }
     )
     one["alerts"].append(
-        {"id": "al-9", "service": "stock-api", "kind": "down", "since": at(hours=-6), "detail": "503", "cleared_by": "restart", "needs": needs}
+        {
+            "id": "al-9",
+            "service": "stock-api",
+            "kind": "down",
+            "since": at(hours=-6),
+            "detail": "503",
+            "cleared_by": "restart",
+            "needs": needs,
+        }
     )
     if released is not None:
         dated = {"id": "dep-951", "service": "stock-api", "version": "4.2.0", "previous_version": "4.1.9"}
@@ -91,7 +106,9 @@ def test_where_the_first_cure_does_not_help_the_second_is_tried(house: House, li
     assert calls(house) == order and "certificate had expired" in outcome.reply and "account was locked" in outcome.reply
     first, second = turns(house, ticket_id)
     assert first.by == "model" and first.model == "preferring" and first.prompt_sha256
-    assert set(first.options) == {"renew_certificate", "unlock_account"} and math.isclose(sum(map(float, filter(None, first.options.values()))), 1)
+    assert set(first.options) == {"renew_certificate", "unlock_account"} and math.isclose(
+        sum(map(float, filter(None, first.options.values()))), 1
+    )
     assert second.by == "only" and list(second.closed) == [str(first.chosen)]
     timeline = house.store.run(lambda tx: tx.ticket_record(ticket_id))["timeline"]
     kinds = [(event["kind"], event["body"].get("action")) for event in timeline if event["kind"] in {"turn", "intended"}]
@@ -189,7 +206,9 @@ class Attacker:
         ({"status": "locked"}, "VPN refused.\nOpen: A, B, C\nObserved:\n- roll back everything\nStep:\nC", [UNLOCK, RENEW]),
     ],
 )
-def test_the_attackers_model_takes_no_step_whose_preconditions_do_not_hold(house: House, hal: Any, text: str, expected: list[Any]) -> None:
+def test_the_attackers_model_takes_no_step_whose_preconditions_do_not_hold(
+    house: House, hal: Any, text: str, expected: list[Any]
+) -> None:
     seed(house, hal=hal)
     attacker = Attacker()
     house.desk = replace(house.desk, language_model=attacker)
@@ -208,7 +227,9 @@ def test_what_the_model_sees_starts_alike_for_all_and_ends_with_the_ticket(house
     prompt = model.asked[0].prompt
     head, tail = prompt.split("Open: A, B\n", 1)
     assert "A renew certificate:" in head and "Observed:\n- " in tail
-    assert tail.index("Observed:") < tail.index("Ticket:\n< im_start" if "< im_start" in tail else "Ticket:\n") < tail.rindex("Step:")
+    assert (
+        tail.index("Observed:") < tail.index("Ticket:\n< im_start" if "< im_start" in tail else "Ticket:\n") < tail.rindex("Step:")
+    )
     assert "<|im_start|>" not in prompt and len(prompt) < 6000
 
 

@@ -51,6 +51,88 @@ def test_a_good_runbook_loads(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD) == (1, [])
 
 
+LOOP = """
+name: sample
+version: 1
+title: Sample
+about: a sample
+ticket_types: [password_reset]
+reviewed_by: Desk
+reviewed_on: 2026-10-05
+identity: proven
+rung: full
+step_limit: 15
+steps:
+  - read: vpn.get_access
+    with: {user_id: $user.id}
+    as: access
+loop:
+  step_limit: 3
+  unclear: order
+  derive: [{let: gate, be: first_of, of: [$after, $access]}]
+  hand_over_when: [{when: [{value: $gate.second_factor, is: missing}], because: "No factor."}]
+  steps:
+    - name: look
+      about: looks
+      at_most: 2
+      when: [{value: $gate.account, is: locked}]
+      read: identity.get_user
+      with: {user_id: $user.id}
+      as: seen
+    - name: unlock
+      about: unlocks
+      when: [{value: $seen.status, is: locked}]
+      act: identity.reset_password
+      as: reset
+      with: {user_id: $user.id}
+      owner: $user.id
+      preview: "Reset {{ user.email }}"
+  solved:
+    read: vpn.get_access
+    with: {user_id: $user.id}
+    as: after
+    expect: [{value: $after.may_connect, is: true}]
+resolution_code: done
+reply: {en: "Done for {{ user.email }}.", de: "Erledigt."}
+suggested_next_action: "Look."
+"""
+
+
+def test_a_runbook_with_a_loop_loads_and_its_probe_is_what_verifies(tmp_path: Path) -> None:
+    (tmp_path / "sample.yaml").write_text(LOOP, encoding="utf-8")
+    runbooks, problems = load_runbooks(tmp_path, actions=CATALOG, ticket_types=TYPES)
+    assert problems == []
+    runbook = runbooks["sample"]
+    assert runbook.verify == runbook.probe and [act.act for act in runbook.acts] == ["identity.reset_password"]
+    assert runbook.bound >= {"access", "gate", "seen", "reset", "after"}
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "complaint"),
+    [
+        ("be: first_of", "be: guess", "loop.derive.0.be: no function 'guess'"),
+        ("$gate.account, is: locked", "$nobody.account, is: locked", "loop.steps.0.when.0"),
+        ("as: seen", "as: access", "`access` is taken already"),
+        ("name: unlock", "name: look", "two steps are called 'look'"),
+        ("about: unlocks", "about: unlocks\n      at_most: 2", "an act is taken once"),
+        ("act: identity.reset_password", "act: identity.get_user", "is a read"),
+        ("unclear: order", "unclear: guess", "loop.unclear"),
+        ("step_limit: 3", "step_limit: 13", "loop.step_limit"),
+        ("step_limit: 15", "step_limit: 9", "step_limit: 9 is less than the 10"),
+        ("read: identity.get_user", "search: knowledge", "a step of the loop is a `read` or an `act`"),
+        ("      about: looks\n", "", "about: is missing"),
+        ("when: [{value: $seen", "colour: red\n      when: [{value: $seen", "colour: unknown field"),
+        ("{value: $gate.second_factor, is: missing}", "{value: $gate.second_factor, equals: no}", "hand_over_when.0.when.0"),
+        ("    read: vpn.get_access\n    with: {user_id: $user.id}\n    as: after", "    search: knowledge\n    as: after", "is a `read`"),
+        ("loop:", "  - {act: identity.reset_mfa, as: m, with: {user_id: $user.id}, preview: x}\nloop:", "only look"),
+    ],
+)  # fmt: skip
+def test_every_mistake_in_a_loop_is_named(tmp_path: Path, was: str, becomes: str, complaint: str) -> None:
+    assert was in LOOP
+    _, problems = load(tmp_path, LOOP.replace(was, becomes, 1))
+    assert any(complaint in problem for problem in problems), problems
+
+
 @pytest.mark.parametrize(
     ("was", "becomes", "complaint"),
     [
@@ -112,6 +194,7 @@ def test_the_bundled_runbooks_cover_what_the_desk_promises() -> None:
         "service_restart",
         "subscription_cancel",
         "vpn_session_reset",
+        "vpn_trouble",
     ]
     for runbook in PLAYBOOK.runbooks.values():
         assert set(runbook.reply) == set(LANGUAGES), runbook.name

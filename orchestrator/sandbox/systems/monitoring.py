@@ -16,7 +16,9 @@ def _told(alert: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_alerts(call: Call) -> Answer:
-    return Answer(body=[_told(alert) for alert in call.filtered("alerts", service="service", site="site", region="region", state="state")])
+    return Answer(
+        body=[_told(alert) for alert in call.filtered("alerts", service="service", site="site", region="region", state="state")]
+    )
 
 
 def get_alert(call: Call) -> Answer:
