@@ -14,6 +14,7 @@ import numpy as np
 
 from orchestrator.domain.aliases import DesiredAlias
 from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, StepRecord, Turn, Verdict
+from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Classification, Entities, Triage
 
@@ -226,6 +227,10 @@ class Transaction(Protocol):
 
     def contacts(self, emails: Sequence[str], *, since: datetime) -> dict[str, list[dict[str, Any]]]:
         """Earlier tickets of these requesters: id, subject, category, state, created_at."""
+        ...
+
+    def spending(self, *, day: datetime, hour: datetime, since: datetime) -> list[Spend]:
+        """What acts with an amount gave away from `day` on, and how many there were since `hour` and since `since`."""
         ...
 
     def open_load(self) -> dict[str, int]:

@@ -61,6 +61,13 @@ class Verdict:
     rule: str  # the deciding rule's id; "default" when no rule permitted
     reason: str
     approvers: str | None = None  # role that may approve, where an approval is needed
+    quorum: int = 1  # different people of that role who must approve
+    expires_minutes: int | None = None  # after which the approval counts as a no; None: the desk's default
+    change: str | None = None  # "standard", "normal" (CAB) or "emergency" (ECAB), where the act is a change
+    review: bool = False  # somebody looks at it again after it was done
+    determining: tuple[str, ...] = ()  # ids of all rules that led to this decision, the deciding one among them
+    errors: tuple[str, ...] = ()  # "rule: why it could not be judged"; such a rule permits nothing and restricts all the same
+    basis: Mapping[str, Any] | None = None  # the recorded decision with its facts, for replay; stands in the audit alone
 
 
 class ObservationStatus(StrEnum):

@@ -1,6 +1,7 @@
 """Act as the runbook says: propose with provenance, have it judged, carry it out or wait. Governance decides, not the wording."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.domain.directory import FreezeWindow
@@ -23,6 +24,7 @@ from orchestrator.resolution.effects import Act, Acted, Way
 from orchestrator.resolution.facts import Facts, idempotency_key, proposal_digest
 from orchestrator.resolution.governance import authorize, lower_rung
 from orchestrator.resolution.handover import refusal
+from orchestrator.resolution.judged import about_act
 from orchestrator.resolution.look import worded
 from orchestrator.resolution.replies import fill
 from orchestrator.resolution.runbooks import Act as ActStep
@@ -174,19 +176,20 @@ def judged_facts(case: Case, runbook: Runbook, step: ActStep, proposal: Proposal
         "own": proposal.owner is not None and comparable(proposal.owner) in mine,
         "assurance": "proven" if case.proven or case.shadow else "claimed",
         "rung": str(rung),
-        "money": {"refunded_today": case.memory.refunded_today, "with_this": _with_this(case, proposal)},
     }
     facts = case.facts.with_facts(about, source="record", detail="the proposal")
     if step.service:
         service = facts.get(step.service[1:])
         facts = facts.with_fact("service", service, source="record", detail="catalog.services")
         facts = facts.with_fact("freeze", freeze_at(facts, service), source="record", detail="catalog.freeze_windows")
-    return facts
-
-
-def _with_this(case: Case, proposal: Proposal) -> float:
-    amount = conditions.number(proposal.arguments.get("amount"))
-    return round(case.memory.refunded_today + float(amount or 0), 2)
+    return about_act(
+        facts,
+        proposal,
+        case.memory,
+        ticket=case.ticket,
+        policies=case.playbook.policies,
+        now=case.now,
+    )
 
 
 def freeze_at(facts: Facts, service: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -217,7 +220,11 @@ def refused(case: Case, step: ActStep, proposal: Proposal, answer: Acted) -> Exc
         return Stop(f"An approval would be asked for: {verdict.reason}", verdict=verdict)
     if verdict.decision is Decision.NEEDS_APPROVAL:
         if approval is None or approval.status is ApprovalStatus.WAITING:
-            return Wait(AwaitingApproval(proposal=proposal, verdict=verdict, reply=_approval_reply(case, step, proposal)))
+            return Wait(
+                AwaitingApproval(
+                    proposal=proposal, verdict=replace(verdict, basis=None), reply=_approval_reply(case, step, proposal)
+                )
+            )
         if approval.status is ApprovalStatus.REJECTED:
             by = f" by {approval.decided_by}" if approval.decided_by else ""
             return Stop(f"{approval.id} was rejected{by}: {approval.decision_reason or 'no reason given'}.", verdict=verdict)

@@ -10,6 +10,7 @@ from orchestrator.domain.resolution import (
     Approval,
     ApprovalStatus,
     AwaitingRequester,
+    Decision,
     Observation,
     ObservationStatus,
     Outcome,
@@ -18,9 +19,11 @@ from orchestrator.domain.resolution import (
     Turn,
     Verdict,
 )
+from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, Author, Message, Ticket
 from orchestrator.domain.triage import OTHERS, Sentiment, Triage
 from orchestrator.resolution.facts import Facts, canonical
+from orchestrator.resolution.judged import about_ticket
 from orchestrator.resolution.playbook import Playbook
 from orchestrator.resolution.runbooks import Runbook
 
@@ -35,8 +38,9 @@ class Memory:
     earlier_contacts: int = 0  # other tickets of this requester in the last days
     stopped: Mapping[str, Any] | None = None  # the kill switch, where it is on
     lead: Ticket | None = None  # the ticket that this one is linked to
-    refunded_today: float = 0.0  # to this requester, by the desk, in the last 24 hours
     turns: Sequence[Turn] = ()  # of loops, all rounds of the ticket
+    spending: Sequence[Spend] = ()  # what acts of the whole desk gave away of late; empty where this type gives nothing away
+    attempts: int = 0  # tickets of this requester and type within 24 hours, this one included
 
     def act(self, key: str) -> StepRecord | None:
         return next((step for step in self.steps if step.writes and step.idempotency_key == key), None)
@@ -89,6 +93,7 @@ class Case:
     checked: list[str] = field(default_factory=list)
     actions: list[str] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
+    judged: list[Mapping[str, Any]] = field(default_factory=list)  # decisions of governance, as recorded for replay
     proposed: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     passages: list[Any] = field(default_factory=list)
@@ -221,6 +226,8 @@ class Case:
 
     def note_verdict(self, action: str, verdict: Verdict, arguments: Mapping[str, Any] | None = None) -> None:
         row = {"action": action, "decision": str(verdict.decision), "rule": verdict.rule, "reason": verdict.reason}
+        if verdict.basis and (self.shadow or action == "ticket" or verdict.decision is not Decision.ALLOW):
+            self.judged.append(verdict.basis)  # what is allowed is recorded with its intention
         self.verdicts.append({**row, "arguments": dict(arguments)} if arguments is not None else row)
 
     def notes(self) -> dict[str, Any]:
@@ -230,6 +237,7 @@ class Case:
             "eligible": self.playbook.eligible(self.category),
             "checked": list(self.checked),
             "verdicts": list(self.verdicts),
+            "judged": list(self.judged),
             "reasons": list(self.reasons),
             "proposed_actions": list(self.proposed),
             "would_resolve": self.would_resolve,
@@ -289,6 +297,7 @@ def _base_facts(case: Case) -> Facts:
             source="runbook",
             detail="the desk's settings",
         )
+        .with_facts(about_ticket(ticket, triage), source="record", detail="triage")
         .with_fact("user", None, source="record", detail="identity.find_user")
         .with_fact("account", None, source="record", detail="billing.get_account")
     )

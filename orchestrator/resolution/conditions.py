@@ -1,7 +1,8 @@
 """Conditions as small structured data: `{value: $order.status, is: delivered}`. Judges facts and says in words what it judged.
 
-Shared by runbooks and policies. Knows nothing of either. A missing value satisfies nothing but `exists: false`, so that an
-unknown fact can never permit anything; a rule that must bite on an unknown says so with `any: [{exists: false}, ...]`.
+Shared by runbooks and policies. Knows nothing of either. Two ways to judge: `holds` (runbooks) says yes or no, and a missing value
+satisfies nothing but `exists: false`; `weigh` (policies) also says when it cannot tell: the fact is not there at all, or is of
+another type than the operator compares. A fact that is known to be nothing (null) is no trouble: it just satisfies nothing.
 """
 
 import re
@@ -17,11 +18,30 @@ Lookup = Callable[[str], Any]
 MISSING = (None, "")
 
 
+class Absent:
+    """The one value that says: there is no such fact, not even nothing."""
+
+    def __repr__(self) -> str:
+        return "absent"
+
+
+ABSENT = Absent()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Why a condition can be judged neither as met nor as unmet."""
+
+    what: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operator:
     says: str  # "is at most {operand}"
     holds: Callable[[Any, Any], bool]
     operand: Callable[[Any], str | None]  # what is wrong with the operand, if anything
+    compares: str = "anything"  # a key of TYPES: what `weigh` wants on the left
+    with_: str = "anything"  # and on the right
 
 
 def _is(value: Any, operand: Any) -> bool:
@@ -91,18 +111,38 @@ OPERATORS: Mapping[str, Operator] = {
     "is_not": Operator(says="is not {operand}", holds=lambda v, o: not _is(v, o), operand=_anything),
     "in": Operator(says="is one of {operand}", holds=_among, operand=_a_list),
     "not_in": Operator(says="is none of {operand}", holds=lambda v, o: not _among(v, o), operand=_a_list),
-    "at_most": Operator(says="is at most {operand}", holds=_ordered(lambda a, b: a <= b), operand=_a_number),
-    "at_least": Operator(says="is at least {operand}", holds=_ordered(lambda a, b: a >= b), operand=_a_number),
-    "more_than": Operator(says="is more than {operand}", holds=_ordered(lambda a, b: a > b), operand=_a_number),
-    "less_than": Operator(says="is less than {operand}", holds=_ordered(lambda a, b: a < b), operand=_a_number),
-    "before": Operator(says="is before {operand}", holds=_dated(lambda a, b: a < b), operand=_an_instant),
-    "not_before": Operator(says="is not before {operand}", holds=_dated(lambda a, b: a >= b), operand=_an_instant),
-    "after": Operator(says="is after {operand}", holds=_dated(lambda a, b: a > b), operand=_an_instant),
-    "has": Operator(says="contains {operand}", holds=_has, operand=_anything),
-    "has_not": Operator(says="does not contain {operand}", holds=lambda v, o: not _has(v, o), operand=_anything),
-    "size_is": Operator(says="counts {operand}", holds=lambda v, o: _size(v) == o, operand=_a_number),
-    "mentions": Operator(says="mentions one of {operand}", holds=lambda v, o: mentions(v, o) is not None, operand=_a_list),
-    "mentions_none": Operator(says="mentions none of {operand}", holds=lambda v, o: mentions(v, o) is None, operand=_a_list),
+    "at_most": Operator(
+        says="is at most {operand}", holds=_ordered(lambda a, b: a <= b), operand=_a_number, compares="number", with_="number"
+    ),
+    "at_least": Operator(
+        says="is at least {operand}", holds=_ordered(lambda a, b: a >= b), operand=_a_number, compares="number", with_="number"
+    ),
+    "more_than": Operator(
+        says="is more than {operand}", holds=_ordered(lambda a, b: a > b), operand=_a_number, compares="number", with_="number"
+    ),
+    "less_than": Operator(
+        says="is less than {operand}", holds=_ordered(lambda a, b: a < b), operand=_a_number, compares="number", with_="number"
+    ),
+    "before": Operator(
+        says="is before {operand}", holds=_dated(lambda a, b: a < b), operand=_an_instant, compares="instant", with_="instant"
+    ),
+    "not_before": Operator(
+        says="is not before {operand}", holds=_dated(lambda a, b: a >= b), operand=_an_instant, compares="instant", with_="instant"
+    ),
+    "after": Operator(
+        says="is after {operand}", holds=_dated(lambda a, b: a > b), operand=_an_instant, compares="instant", with_="instant"
+    ),
+    "has": Operator(says="contains {operand}", holds=_has, operand=_anything, compares="list"),
+    "has_not": Operator(says="does not contain {operand}", holds=lambda v, o: not _has(v, o), operand=_anything, compares="list"),
+    "size_is": Operator(
+        says="counts {operand}", holds=lambda v, o: _size(v) == o, operand=_a_number, compares="sized", with_="number"
+    ),
+    "mentions": Operator(
+        says="mentions one of {operand}", holds=lambda v, o: mentions(v, o) is not None, operand=_a_list, compares="text"
+    ),
+    "mentions_none": Operator(
+        says="mentions none of {operand}", holds=lambda v, o: mentions(v, o) is None, operand=_a_list, compares="text"
+    ),
 }
 ON_MISSING = {"exists": "exists", "is_empty": "is empty"}
 
@@ -202,6 +242,84 @@ def holds(condition: Mapping[str, Any], lookup: Lookup) -> bool:
     if value is None or operand is None:
         return False
     return OPERATORS[name].holds(value, operand)
+
+
+TYPES: Mapping[str, Callable[[Any], bool]] = {
+    "anything": lambda _: True,
+    "number": lambda value: number(value) is not None,
+    "instant": lambda value: instant(value) is not None,
+    "list": lambda value: isinstance(value, list | tuple),
+    "sized": lambda value: isinstance(value, list | tuple | dict | str),
+    "text": lambda value: isinstance(value, str),
+}
+
+
+def weigh(condition: Mapping[str, Any], look: Lookup) -> bool | Trouble:
+    """Whether the facts satisfy the condition, or why nobody can tell. `look` answers ABSENT where there is no such fact.
+
+    Kleene's logic, so that the order of conditions never matters: one that is met decides an `any`, one that is unmet an `all`,
+    whatever trouble stands beside it; `not` of a trouble is the trouble.
+    """
+    if "any" in condition:
+        return _weigh_all(condition["any"], look, deciding=True)
+    if "all" in condition:
+        return _weigh_all(condition["all"], look, deciding=False)
+    if "not" in condition:
+        inner = weigh(condition["not"], look)
+        return inner if isinstance(inner, Trouble) else not inner
+    return _weigh_comparison(condition, look)
+
+
+def weigh_all(conditions: Sequence[Mapping[str, Any]], look: Lookup) -> bool | Trouble:
+    """All of them, as `weigh`."""
+    return _weigh_all(conditions, look, deciding=False)
+
+
+def _weigh_all(conditions: Sequence[Mapping[str, Any]], look: Lookup, *, deciding: bool) -> bool | Trouble:
+    troubles: set[str] = set()
+    for each in conditions:
+        weighed = weigh(each, look)
+        if isinstance(weighed, Trouble):
+            troubles.add(weighed.what)
+        elif weighed is deciding:
+            return deciding
+    return Trouble(what="; ".join(sorted(troubles))) if troubles else not deciding
+
+
+def _weigh_comparison(condition: Mapping[str, Any], look: Lookup) -> bool | Trouble:
+    name, operand = _operator(condition)
+    path = str(condition["value"])[1:]
+    value = look(path)
+    if name == "exists":
+        return (value is not ABSENT and value not in MISSING) is operand
+    if value is ABSENT:
+        return Trouble(what=f"{path} is missing")
+    if name == "is_empty":
+        return isinstance(value, list | tuple | str) and (len(value) == 0) is operand
+    for reference in operand if isinstance(operand, list) else (operand,):
+        if _is_reference(reference) and look(reference[1:]) is ABSENT:
+            return Trouble(what=f"{reference[1:]} is missing")
+    found = _resolve(operand, look)
+    if value is None or found is None:
+        return False
+    operator = OPERATORS[name]
+    if not TYPES[operator.compares](value):
+        return Trouble(what=f"{path} is {_shown(value)!r}, no {operator.compares}")
+    if not TYPES[operator.with_](found):
+        return Trouble(what=f"{_shown(operand)} is {_shown(found)!r}, no {operator.with_}")
+    return operator.holds(value, found)
+
+
+def references(condition: Mapping[str, Any]) -> set[str]:
+    """Every path that the condition reads, without its `$`."""
+    for word in ("any", "all"):
+        if word in condition:
+            return {path for each in condition[word] for path in references(each)}
+    if "not" in condition:
+        return references(condition["not"])
+    operand = _operator(condition)[1]
+    read = (condition["value"], *(operand if isinstance(operand, list) else (operand,)))
+    return {each[1:] for each in read if _is_reference(each)}
 
 
 def all_hold(conditions: Sequence[Mapping[str, Any]], lookup: Lookup) -> bool:

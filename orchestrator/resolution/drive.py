@@ -27,10 +27,12 @@ from orchestrator.domain.resolution import (
     StepRecord,
     Verdict,
 )
+from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Ticket
 from orchestrator.domain.triage import Triage
 from orchestrator.ports import Claim, Clock, Embedder, LanguageModel, Store, SystemsOfRecord, Transaction
 from orchestrator.resolution.act import judge
+from orchestrator.resolution.budgets import BASELINE_DAYS, DAY, HOUR
 from orchestrator.resolution.case import Case, Memory
 from orchestrator.resolution.codes import masked
 from orchestrator.resolution.effects import Act, Acted, Ask, Effect, Prove, Read, Search, SendCode, TakeTurn
@@ -43,7 +45,6 @@ log = logging.getLogger(__name__)
 
 SENDS = 3  # of one act within one round: a write without an answer is sent again with the same idempotency key
 MAX_ROUNDS = 60
-REFUND_WINDOW = timedelta(hours=24)
 READ_VERDICT = Verdict(decision=Decision.ALLOW, rule="read", reason="A look-up of the runbook changes nothing.")
 SHADOW = "shadow"
 
@@ -158,7 +159,7 @@ def _begin(works: Sequence[Work], desk: Desk, driven: Driven) -> list[tuple[Work
 
 
 def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: datetime) -> dict[str, Memory]:
-    """What the store knows of these tickets: steps, approvals, codes, earlier contacts, refunds, leads, the kill switch."""
+    """What the store knows of these tickets: steps, approvals, codes, earlier contacts, spending, leads, the kill switch."""
     ids = [work.ticket.id for work in works]
     settings = playbook.policies.settings
     steps, approvals = tx.steps(ids), tx.approvals_of(ids)
@@ -166,8 +167,8 @@ def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: d
     contacts = tx.contacts(emails, since=now - timedelta(days=settings.contact_days)) if emails else {}
     leads = tx.tickets(sorted({work.triage.link.ticket_id for work in works if work.triage.link}))
     switch = tx.kill_switch()
-    refunded = _refunded(tx, works, contacts, now=now)
     turns = tx.turns([ticket_id for ticket_id, found in steps.items() if found])
+    spending = _spending(tx, works, playbook, now=now)
     memories = {}
     for work in works:
         email = work.ticket.requester.email.lower()
@@ -180,8 +181,9 @@ def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: d
             ),
             stopped=switch if switch.get("stopped") else None,
             lead=leads.get(work.triage.link.ticket_id) if work.triage.link else None,
-            refunded_today=refunded.get(work.ticket.id, 0.0),
             turns=turns.get(work.ticket.id, ()),
+            spending=spending,
+            attempts=_attempts(work, contacts.get(email, []), now=now),
         )
     return memories
 
@@ -190,27 +192,22 @@ def _was_asked(steps: Sequence[StepRecord]) -> bool:
     return any(step.action == "mail.send" for step in steps)
 
 
-def _refunded(
-    tx: Transaction, works: Sequence[Work], contacts: Mapping[str, Sequence[Mapping[str, Any]]], *, now: datetime
-) -> dict[str, float]:
-    """By ticket: what the desk gave back to its requester within the window, for all their other tickets of late."""
-    asking = {w.ticket.id: w.ticket.requester.email.lower() for w in works if w.triage.classification.category == "refund"}
-    others = sorted({row["id"] for email in asking.values() for row in contacts.get(email, [])})
-    given = {
-        ticket_id: sum(float(s.arguments.get("amount") or 0) for s in steps if s.action == "billing.refund" and _counts(s, now))
-        for ticket_id, steps in (tx.steps(others) if others else {}).items()
-    }
-    return {
-        ticket_id: sum(given.get(row["id"], 0.0) for row in contacts.get(email, []) if row["id"] != ticket_id)
-        for ticket_id, email in asking.items()
-    }
+def _spending(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: datetime) -> list[Spend]:
+    """What the desk gave away of late: one query for the batch, none where no ticket of it could give anything away."""
+    if not any(_gives_away(playbook, work.triage.classification.category) for work in works):
+        return []
+    return tx.spending(day=now - DAY, hour=now - HOUR, since=now - timedelta(days=BASELINE_DAYS))
 
 
-def _counts(step: StepRecord, now: datetime) -> bool:
-    """A refund counts unless it was refused or is too long ago; one whose answer is missing counts."""
-    if step.observation is None:
-        return True
-    return step.observation.status is not ObservationStatus.REFUSED and now - step.observation.at <= REFUND_WINDOW
+def _gives_away(playbook: Playbook, category: str) -> bool:
+    return any("amount" in act.with_ for runbook in playbook.serving(category) for act in runbook.acts)
+
+
+def _attempts(work: Work, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> int:
+    """Tickets of the same type by the same requester within a day, this one included."""
+    category = work.triage.classification.category
+    others = [r for r in rows if r["id"] != work.ticket.id and r["category"] == category and now - r["created_at"] <= DAY]
+    return 1 + len(others)
 
 
 def _advance(run: _Run, answer: Any, driven: Driven) -> None:
@@ -381,16 +378,16 @@ class _Round:
         already = self.spent.get(case.ticket.requester.email.lower(), 0.0)
         if already:
             money = dict(facts.get("money") or {})
-            money["with_this"] = money.get("with_this", 0.0) + already
+            for name in ("with_this", "account_with_this", "desk_with_this"):
+                money[name] = money.get(name, 0.0) + already
             facts = facts.with_fact("money", money, source="record", detail="the desk's own refunds")
         verdict = judge(case, effect.runbook, proposal, facts)
         approval = case.approval_for(proposal)
         if verdict.decision is Decision.NEEDS_APPROVAL and approval and approval.status is ApprovalStatus.APPROVED:
-            verdict = Verdict(
+            verdict = replace(
+                verdict,
                 decision=Decision.ALLOW,
-                rule=verdict.rule,
                 reason=f"{approval.id} approved by {approval.decided_by}: {approval.decision_reason or 'no reason given'}",
-                approvers=verdict.approvers,
             )
         if verdict.decision is not Decision.ALLOW or case.shadow or run.work.claim is None:
             _advance(run, Acted(verdict=verdict, observation=None, approval=approval), self.driven)

@@ -6,11 +6,12 @@ carries the provenance of the fact, so that an argument can always say which rec
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.domain.resolution import Provenance
+from orchestrator.resolution.conditions import ABSENT
 
 TRUSTED = frozenset({"record", "runbook"})
 """Sources that an argument may come from as they are. Words of the ticket need a recognizer that found them."""
@@ -51,6 +52,12 @@ class Facts:
             value = step_into(value, field)
         return value
 
+    def look(self, path: str) -> Any:
+        """As `get`, but ABSENT where nobody ever said anything; None only where it is known to be nothing."""
+        name, *fields = path.split(".")
+        fact = self._facts.get(name)
+        return ABSENT if fact is None else walk(fact.value, fields)
+
     def find(self, path: str) -> Fact | None:
         name, *fields = path.split(".")
         fact = self._facts.get(name)
@@ -77,6 +84,20 @@ def step_into(value: Any, field: str) -> Any:
     if isinstance(value, list | tuple) and field.isdigit() and int(field) < len(value):
         return value[int(field)]
     return None
+
+
+def walk(value: Any, fields: Sequence[str]) -> Any:
+    """The value at these fields: ABSENT where one of them is not there, None from where it is known to be nothing."""
+    for field in fields:
+        if value is None:
+            return None
+        if isinstance(value, Mapping):
+            value = value.get(field, ABSENT)
+        else:
+            value = value[int(field)] if isinstance(value, list | tuple) and field.isdigit() and int(field) < len(value) else ABSENT
+        if value is ABSENT:
+            return ABSENT
+    return value
 
 
 def scalars(value: Any) -> Iterator[Any]:

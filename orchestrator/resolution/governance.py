@@ -5,150 +5,20 @@ ticket type's runbook by exact name, its arguments must fit the catalogue, and e
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from dataclasses import replace
+from typing import Any
 
 from orchestrator.domain.actions import Action
 from orchestrator.domain.resolution import Decision, Proposal, Provenance, Rung, Verdict
-from orchestrator.resolution import conditions
 from orchestrator.resolution.arguments import RECOGNIZERS, Recognizers
 from orchestrator.resolution.conditions import comparable
+from orchestrator.resolution.evaluate import errors_of, judge_rules, strongest
 from orchestrator.resolution.facts import Facts, scalars
-from orchestrator.resolution.replies import fill_line, template_problems
-from orchestrator.resolution.runbooks import BASE_NAMES, Runbook
-from orchestrator.resolution.yamlfile import YamlFile, read_yaml
-
-APPROVERS = ("approver", "lead")  # roles of the gateway that may decide an approval
-EFFECTS: Mapping[str, Decision] = {
-    "forbid": Decision.DENY,
-    "hand_over": Decision.HAND_OVER,
-    "require_identity": Decision.NEEDS_IDENTITY,
-    "require_approval": Decision.NEEDS_APPROVAL,
-    "permit": Decision.ALLOW,
-}
-"""What a rule can say, the strongest first: a stronger rule that applies always beats a weaker one."""
-
-POLICY_NAMES = BASE_NAMES | {
-    "action",
-    "arguments",
-    "runbook",
-    "owner",
-    "own",
-    "assurance",
-    "contact",
-    "desk",
-    "freeze",
-    "service",
-    "money",
-    "rung",
-}
-"""Facts that every rule can read. `freeze`, `money`, `action` ... are there when an action is judged, not for a whole ticket."""
+from orchestrator.resolution.policies import Policies
+from orchestrator.resolution.recorded import Looked, recorded
+from orchestrator.resolution.runbooks import Runbook
 
 RUNGS: Sequence[Rung] = (Rung.SHADOW, Rung.SUGGEST, Rung.APPROVE, Rung.NOTIFY, Rung.FULL)
-
-
-class Rule(BaseModel):
-    """One line of policy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
-    effect: Literal["forbid", "hand_over", "require_identity", "require_approval", "permit"]
-    applies_to: Literal["tickets", "acts"] | list[str]  # whole tickets (and so all their acts), all acts, or acts by exact name
-    when: list[dict[str, Any]] = []
-    reason: str  # template over the same facts
-    approvers: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policies:
-    rules: tuple[Rule, ...]  # in the order of the files and of their lines
-    settings: "Settings"
-
-
-class Settings(BaseModel):
-    """Figures that rules refer to as `$desk.<name>` and that the desk needs to carry them out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    code_minutes: int = Field(default=30, ge=5, le=1440)  # how long a one-time code is good for
-    code_tries: int = Field(default=1, ge=1, le=5)  # wrong ones before a person takes over
-    contact_days: int = Field(default=14, ge=1, le=90)  # how far back earlier contacts count
-    refund_limit: float = Field(default=100.0, ge=0)  # up to this a refund needs no approval
-    refund_daily_cap: float = Field(default=200.0, ge=0)  # per requester and day
-    license_limit: float = Field(default=300.0, ge=0)  # yearly seat cost that is renewed without approval
-    choice_confidence: float = Field(default=0.6, ge=0.5, le=1)  # below it the model's choice of a runbook counts for nothing
-
-
-def load_policies(folder: Path, *, actions: Mapping[str, Action], bound_names: Iterable[str]) -> tuple[Policies, list[str]]:
-    """All rules of a folder, and every problem of every file. `settings.yaml` holds the figures."""
-    known = POLICY_NAMES | frozenset(bound_names)
-    rules: list[Rule] = []
-    problems: list[str] = []
-    settings = Settings()
-    for path in sorted(folder.glob("*.yaml")):
-        file = read_yaml(path)
-        problems += file.problems
-        if file.problems:
-            continue
-        if path.stem == "settings":
-            settings, found = _settings(file)
-        else:
-            mine, found = _rules(file, actions, known)
-            rules += mine
-        problems += found
-    names = [rule.id for rule in rules]
-    problems += [f"{folder.name}: the rule id {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
-    if not rules and not problems:
-        problems.append(f"{folder}: no rule in this folder, so nothing could ever be done")
-    return Policies(rules=tuple(rules), settings=settings), problems
-
-
-def _settings(file: YamlFile) -> tuple[Settings, list[str]]:
-    try:
-        return Settings.model_validate(file.data or {}), []
-    except ValidationError as error:
-        return Settings(), file.complaints(error)
-
-
-def _rules(file: YamlFile, actions: Mapping[str, Action], known: frozenset[str]) -> tuple[list[Rule], list[str]]:
-    raw = file.data.get("rules") if isinstance(file.data, dict) else None
-    if not isinstance(raw, list) or set(file.data) - {"rules"}:
-        return [], [file.complaint((), "a policy file is a mapping with one list, `rules`")]
-    rules: list[Rule] = []
-    problems: list[str] = []
-    for index, each in enumerate(raw):
-        place = ("rules", index)
-        try:
-            rule = Rule.model_validate(each)
-        except ValidationError as error:
-            problems += [file.complaint((*place, *e["loc"]), e["msg"]) for e in error.errors()]
-            continue
-        problems += [file.complaint((*place, *where), problem) for where, problem in _rule_problems(rule, actions, known)]
-        rules.append(rule)
-    return rules, problems
-
-
-def _rule_problems(rule: Rule, actions: Mapping[str, Action], known: frozenset[str]) -> list[tuple[tuple[str | int, ...], str]]:
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    for index, condition in enumerate(rule.when):
-        found += [(("when", index), p) for p in conditions.problems(condition, lambda path: path.split(".")[0] in known)]
-    for index, name in enumerate(rule.applies_to if isinstance(rule.applies_to, list) else ()):
-        if name not in actions:
-            found.append((("applies_to", index), f"the catalogue has no action {name!r}"))
-        elif not actions[name].writes:
-            found.append((("applies_to", index), f"{name} changes nothing; rules are about acts"))
-    found += [(("reason",), problem) for problem in template_problems(rule.reason, known)]
-    if rule.effect == "permit" and rule.applies_to == "acts":
-        found.append((("applies_to",), "a permit names its actions one by one"))
-    if (rule.approvers is not None) != (rule.effect == "require_approval"):
-        found.append((("approvers",), "goes with require_approval, and only with it"))
-    elif rule.approvers is not None and rule.approvers not in APPROVERS:
-        found.append((("approvers",), f"must be one of {', '.join(APPROVERS)}, not {rule.approvers!r}"))
-    return found
 
 
 def lower_rung(runbook: Rung, override: str | None) -> Rung:
@@ -160,8 +30,21 @@ def lower_rung(runbook: Rung, override: str | None) -> Rung:
 
 def judge_ticket(facts: Facts, policies: Policies) -> Verdict:
     """Whether this ticket may be handled without a person at all. ALLOW says only that nothing speaks against it."""
-    rules = [rule for rule in policies.rules if rule.applies_to == "tickets"]
-    return _strongest(rules, facts) or Verdict(decision=Decision.ALLOW, rule="none", reason="Nothing asks for a person.")
+    return judge_facts(None, facts, policies)
+
+
+def judge_facts(action: str | None, facts: Looked, policies: Policies) -> Verdict:
+    """What the rules say of an act (None: of the whole ticket) by these facts alone. The verdict carries its record for replay."""
+    judged = judge_rules(policies.concerning(action), facts.look)
+    verdict = strongest(judged, facts.values()) or _default(action, errors_of(judged))
+    return replace(verdict, basis=recorded(action, verdict, facts, policies))
+
+
+def _default(action: str | None, errors: tuple[str, ...]) -> Verdict:
+    if action is None:
+        return Verdict(decision=Decision.ALLOW, rule="none", reason="Nothing asks for a person.", errors=errors)
+    reason = f"No rule permits {action}, and what is not permitted is refused."
+    return Verdict(decision=Decision.DENY, rule="default", reason=reason, errors=errors)
 
 
 def authorize(
@@ -187,26 +70,8 @@ def authorize(
         proposal, actions=actions, runbook=runbook, category=category, words=words, observed=observed, recognizers=recognizers
     )
     if flaw:
-        return flaw
-    rules = [rule for rule in policies.rules if isinstance(rule.applies_to, str) or proposal.action in rule.applies_to]
-    found = _strongest(rules, facts)
-    if found:
-        return found
-    return Verdict(
-        decision=Decision.DENY, rule="default", reason=f"No rule permits {proposal.action}, and what is not permitted is refused."
-    )
-
-
-def _strongest(rules: Sequence[Rule], facts: Facts) -> Verdict | None:
-    for effect, decision in EFFECTS.items():
-        for rule in rules:
-            if rule.effect == effect and conditions.all_hold(rule.when, facts.get):
-                return Verdict(decision=decision, rule=rule.id, reason=_reason(rule, facts), approvers=rule.approvers)
-    return None
-
-
-def _reason(rule: Rule, facts: Facts) -> str:
-    return fill_line(rule.reason, facts.values()) if "{" in rule.reason else rule.reason
+        return replace(flaw, basis=recorded(proposal.action, flaw, facts, policies, by_code=True))
+    return judge_facts(proposal.action, facts, policies)
 
 
 def _flaw(

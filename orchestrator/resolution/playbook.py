@@ -9,7 +9,7 @@ import yaml
 from orchestrator.domain.actions import Action
 from orchestrator.domain.errors import ConfigurationError
 from orchestrator.resolution.catalog import load_catalog
-from orchestrator.resolution.governance import Policies, load_policies
+from orchestrator.resolution.policies import Policies, load_policies
 from orchestrator.resolution.replies import Macros, load_macros
 from orchestrator.resolution.runbooks import Runbook, load_runbooks
 

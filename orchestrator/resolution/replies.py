@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from orchestrator.domain.errors import ConfigurationError
@@ -107,6 +107,32 @@ def template_problems(template: str, known: Iterable[str]) -> list[str]:
         return [f"template does not parse: {error}"]
     unknown = sorted(meta.find_undeclared_variables(parsed) - set(known))
     return [f"template uses {', '.join(unknown)}, which nothing provides"] if unknown else []
+
+
+def template_paths(template: str) -> set[str]:
+    """Every path that the template reads: `{{ user.email if user }}` reads user.email and user."""
+    found: set[str] = set()
+    _read(_ENVIRONMENTS["en"].parse(template), found)
+    return found
+
+
+def _read(node: nodes.Node, found: set[str]) -> None:
+    if path := _path(node):
+        found.add(path)
+        return
+    for child in node.iter_child_nodes():
+        _read(child, found)
+
+
+def _path(node: nodes.Node) -> str:
+    """`alert.kind` of a name with its attributes; empty for anything else."""
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Getattr):
+        return f"{inner}.{node.attr}" if (inner := _path(node.node)) else ""
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        return f"{inner}.{node.arg.value}" if (inner := _path(node.node)) else ""
+    return ""
 
 
 def text_problems(text: Text, known: Sequence[str]) -> list[tuple[str, str]]:

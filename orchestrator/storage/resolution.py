@@ -4,6 +4,7 @@ Knows the tables step, outcome, approval, one_time_code; decides nothing itself.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -181,7 +182,7 @@ def _intent(place: int, proposal: Proposal, verdict: Verdict, now: datetime) -> 
     names = (proposal.runbook, proposal.step, proposal.action)
     facts = (dumps(proposal.arguments), dumps(proposal.provenance), dumps(proposal.preview), proposal.owner)
     keys = (proposal.digest, proposal.idempotency_key, proposal.writes)
-    return (number_of(proposal.ticket_id, "T"), place, *names, *facts, *keys, dumps(verdict), now)
+    return (number_of(proposal.ticket_id, "T"), place, *names, *facts, *keys, dumps(replace(verdict, basis=None)), now)
 
 
 def save_observed(connection: Connection, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:

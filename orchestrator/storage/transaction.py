@@ -11,6 +11,7 @@ import numpy as np
 
 from orchestrator.domain.aliases import TRIAGE, DesiredAlias
 from orchestrator.domain.resolution import Approval, HandedOver, Handover, Observation, Outcome, Proposal, StepRecord, Turn, Verdict
+from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Classification, Entities, Triage
 from orchestrator.ports import Accepted, Claim, OutboxItem, Passage, Similar
@@ -25,6 +26,7 @@ from orchestrator.storage import (
     reembed,
     resolution,
     similar,
+    spending,
     tickets,
     triage,
     turns,
@@ -158,6 +160,9 @@ class PostgresTransaction:
 
     def contacts(self, emails: Sequence[str], *, since: datetime) -> dict[str, list[dict[str, Any]]]:
         return tickets.contacts(self._connection, emails, since=since)
+
+    def spending(self, *, day: datetime, hour: datetime, since: datetime) -> list[Spend]:
+        return spending.spending(self._connection, day=day, hour=hour, since=since)
 
     def open_load(self) -> dict[str, int]:
         return tickets.open_load(self._connection)

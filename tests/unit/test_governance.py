@@ -10,8 +10,9 @@ from orchestrator.domain.resolution import Decision, Proposal, Provenance, Rung
 from orchestrator.domain.schemas import Schema
 from orchestrator.resolution.arguments import Found
 from orchestrator.resolution.facts import Facts
-from orchestrator.resolution.governance import RUNGS, authorize, judge_ticket, load_policies, lower_rung
+from orchestrator.resolution.governance import RUNGS, authorize, judge_ticket, lower_rung
 from orchestrator.resolution.playbook import load_playbook
+from orchestrator.resolution.policies import load_policies
 
 PLAYBOOK = load_playbook()
 USER = {"id": "usr-001", "email": "ada@elm.example", "account": "acc-elm", "status": "active", "vip": False, "name": "Ada"}
