@@ -12,6 +12,7 @@ from models.manifest import ModelRefused, read, verify
 from orchestrator.connectors.http import HttpSystemsOfRecord
 from orchestrator.domain.aliases import LIVE, TRIAGE, DesiredAlias
 from orchestrator.domain.errors import ConfigurationError
+from orchestrator.knowledge.glossary import load_glossary
 from orchestrator.pipeline.desk import Desk
 from orchestrator.pipeline.following import DeskEmbedder, Following, Loader
 from orchestrator.pipeline.house import House
@@ -19,7 +20,7 @@ from orchestrator.pipeline.models import Classifier, Models, Served, TriageModel
 from orchestrator.pipeline.reembed import Reembedding
 from orchestrator.pipeline.shadowing import Shadowing
 from orchestrator.pipeline.triage import LINK_WINDOW, Triager
-from orchestrator.ports import Clock, Embedder, LanguageModel, SystemsOfRecord
+from orchestrator.ports import Clock, Embedder, LanguageModel, Reranker, SystemsOfRecord
 from orchestrator.resolution import drive
 from orchestrator.resolution.catalog import load_catalog
 from orchestrator.resolution.playbook import COMPANY, load_playbook
@@ -134,6 +135,7 @@ def build_desk(
     link_window: timedelta = LINK_WINDOW,
     model: str = "live",
     reads_in_shadow: bool = False,
+    reranker: Reranker | None = None,
 ) -> Desk:
     """A desk ready to work: on `models`, which may change from batch to batch, or always on this `embedder` and `classifier`.
 
@@ -162,6 +164,8 @@ def build_desk(
         secret=secret,
         model=model,
         reads_in_shadow=reads_in_shadow,
+        rewrite=load_glossary((company or COMPANY) / "glossary.yaml").rewrite,
+        reranker=reranker,
     )
     return Desk(
         store=store,

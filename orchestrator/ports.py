@@ -7,7 +7,7 @@ Implementations: models in `serving` (and small stand-ins in `orchestrator/stand
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -60,6 +60,15 @@ class Embedder(Protocol):
 
         Raises ModelUnavailable, AdapterMissing where that model is not served.
         """
+        ...
+
+
+class Reranker(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def rank(self, question: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the question; only their order means something. Raises ModelUnavailable."""
         ...
 
 
@@ -124,6 +133,39 @@ class Passage:
     effective_on: str | None  # ISO date
     reviewed_on: str | None
     score: float  # cosine or fused score, as documented by the search
+    version: str = ""  # as the document says, else the first of its digest
+    authority: str = "article"  # "policy" beats the others
+    sensitive: bool = False  # for requesters `text` is the reviewed summary
+    vector_rank: int | None = None  # place among the nearest in meaning, from 1; None: not among those that count
+    text_rank: int | None = None  # the same by words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """For whom knowledge is searched. A document that names groups, regions or plans is found only by readers who have one of them."""
+
+    audience: str = "requester"  # anything else finds internal documents as well
+    groups: tuple[str, ...] = ()
+    region: str = ""
+    plan: str = ""
+
+
+ANYBODY = Reader()
+"""A requester of whom nothing is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A question that knowledge did not answer."""
+
+    ticket_id: str
+    question: str  # the first of its words
+    why: str  # below_threshold, nothing_found, no_reading, not_helpful
+    best: float | None  # cosine of the nearest passage
+    nearest_id: str  # its document
+    nearest_title: str
+    at: datetime
+    vector: np.ndarray | None  # of the ticket, unit length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,10 +350,18 @@ class Transaction(Protocol):
         """(heading, text, vector) per passage; replaces the document of the same id when its digest changed."""
         ...
 
-    def document_digests(self) -> dict[str, str]: ...
+    def document_digests(self, ids: Sequence[str] | None = None, *, model: str | None = None) -> dict[str, str]:
+        """By id, of these (None: of all); with `model`, of those alone whose passages all have a vector of it."""
+        ...
+
     def search_knowledge(
-        self, model: str, vector: np.ndarray, words: str, *, limit: int, audience: str = "requester"
-    ) -> list[Passage]: ...
+        self, model: str, vector: np.ndarray, words: str, *, limit: int, reader: Reader = ANYBODY, on: date | None = None
+    ) -> list[Passage]:
+        """What this reader may see on that day (None: today), best first by meaning and words together."""
+        ...
+
+    def gaps(self, model: str, *, since: datetime, limit: int) -> list[Gap]: ...  # newest first
+    def sensitive_texts(self) -> list[str]: ...  # of documents that may be summarized and never quoted
 
     # outbox, audit, switches, keys
     def enqueue(self, ticket_id: str, kind: str, payload: Mapping[str, Any], *, now: datetime) -> None:

@@ -42,7 +42,7 @@ MAY_IMPORT_INSIDE: Mapping[str, frozenset[str]] = {  # rooms of the orchestrator
     "privacy": frozenset({"domain"}),  # personal data: found and replaced, here and in training
     "intake": frozenset({"domain", "ports"}),
     "triage": frozenset({"domain", "ports"}),
-    "knowledge": frozenset({"domain", "ports"}),
+    "knowledge": frozenset({"domain", "ports", "triage", "privacy"}),  # the one guess of a language, the one look for quotations
     "resolution": frozenset({"domain", "ports", "triage"}),  # a runbook asks the same prompts and alerts as triage does
     "storage": frozenset({"domain", "ports"}),
     "connectors": frozenset({"domain", "ports"}),

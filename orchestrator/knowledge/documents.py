@@ -1,33 +1,34 @@
 """Read knowledge documents: Markdown with front matter, cut into passages at headings. Knows files; no database, no model."""
 
 import hashlib
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from orchestrator.domain.errors import BadInput
+from orchestrator.knowledge.front_matter import LANGUAGES, About, read_about, read_yaml, split
+from orchestrator.knowledge.markdown import Block, Section, sections
+from orchestrator.triage.signals import detect_language
 
-AUDIENCES = ("requester", "internal")
-AUTHORITIES = ("policy", "article")
 PASSAGE_CHARS = 1200  # about what the embedder reads of one text
+FORMAT = 2  # of what is stored of a document: a change loads every document again
+HINT = "Open the file with --- and id, title, audience, effective_on, reviewed_on; foreign files: --format docs."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Document:
-    id: str
-    title: str
-    audience: str
-    authority: str
-    effective_on: str | None  # ISO date
-    reviewed_on: str | None
-    owner: str
+class Document(About):
     source: str  # file name
     digest: str  # sha256 of the file
-    passages: tuple[tuple[str, str], ...]  # (heading, text), in order
+    passages: tuple[tuple[str, str], ...]  # (headings joined by " > ", text), in order
+
+    def record(self) -> dict[str, Any]:
+        """What is stored beside the passages."""
+        return {key: value for key, value in asdict(self).items() if key != "passages"}
+
+    def texts(self) -> list[str]:
+        """What is embedded of each passage."""
+        return [f"{self.title}\n{heading}\n{text}" for heading, text in self.passages]
 
 
 def read_documents(folder: Path) -> list[Document]:
@@ -46,73 +47,57 @@ def read_documents(folder: Path) -> list[Document]:
 
 
 def read_document(path: Path) -> Document:
-    raw = path.read_bytes()
+    return parse_document(read_text(path), source=path.name)
+
+
+def read_text(path: Path) -> str:
+    """Raises BadInput for what is not UTF-8."""
     try:
-        return parse_document(raw.decode("utf-8"), source=path.name)
+        return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}.") from error
 
 
 def parse_document(text: str, *, source: str) -> Document:
     """One document from its text; raises BadInput that names what is missing."""
-    match = re.match(r"---\r?\n(.*?)\r?\n---\r?\n(.*)", text, re.S)
-    if not match:
-        raise BadInput(
-            f"{source}: no front matter.", hint="Open the file with --- and id, title, audience, effective_on, reviewed_on."
-        )
-    try:
-        about = yaml.safe_load(match.group(1)) or {}
-    except yaml.YAMLError as error:
-        raise BadInput(f"{source}: the front matter is not YAML: {error}.") from error
-    problems = [f"{name} is missing" for name in ("id", "title") if not about.get(name)]
-    audience, authority = about.get("audience", "requester"), about.get("authority", "article")
-    problems += [f"audience {audience!r} is none of {', '.join(AUDIENCES)}"] if audience not in AUDIENCES else []
-    problems += [f"authority {authority!r} is none of {', '.join(AUTHORITIES)}"] if authority not in AUTHORITIES else []
-    passages = tuple(_passages(match.group(2), str(about.get("title", ""))))
-    problems += [] if passages else ["there is no text"]
-    if problems:
-        raise BadInput(f"{source}: {'; '.join(problems)}.")
-    return Document(
-        id=str(about["id"]),
-        title=str(about["title"]),
-        audience=audience,
-        authority=authority,
-        effective_on=_day(about.get("effective_on"), source),
-        reviewed_on=_day(about.get("reviewed_on"), source),
-        owner=str(about.get("owner") or ""),
-        source=source,
-        digest=hashlib.sha256(text.encode()).hexdigest(),
-        passages=passages,
-    )
+    parts = split(text)
+    if parts is None:
+        raise BadInput(f"{source}: no front matter.", hint=HINT)
+    front, body, line = parts
+    about = read_about(read_yaml(front, source=source), source=source)
+    return assemble(about, body, text=text, source=source, first_line=line)
 
 
-def _day(value: object, source: str) -> str | None:
-    if value is None or value == "":
-        return None
-    try:
-        return date.fromisoformat(str(value)[:10]).isoformat()
-    except ValueError as error:
-        raise BadInput(f"{source}: {value!r} is not a date such as 2026-03-01.") from error
+def assemble(about: About, body: str, *, text: str, source: str, first_line: int = 1) -> Document:
+    """A document of checked fields and its body; `text` is the whole file, for the digest. Raises BadInput where it says nothing."""
+    passages = tuple(_passages(sections(body, first_line=first_line), about.title))
+    if not passages:
+        raise BadInput(f"{source}: there is no text.")
+    fields = asdict(about) | {"language": about.language or _language(body)}
+    digest = hashlib.sha256(f"{FORMAT}\n{text}".encode()).hexdigest()
+    return Document(**fields, source=source, digest=digest, passages=passages)
 
 
-def _passages(body: str, title: str) -> Iterator[tuple[str, str]]:
-    heading, lines = title, []  # type: ignore[var-annotated]
-    for line in body.splitlines():
-        if match := re.match(r"#{1,3}\s+(.*)", line):
-            yield from _cut(heading, "\n".join(lines))
-            heading, lines = match.group(1).strip(), []
-        else:
-            lines.append(line)
-    yield from _cut(heading, "\n".join(lines))
+def _language(body: str) -> str:
+    """The language of the words, where full-text search knows it; else none."""
+    guess = detect_language(body[:4000])
+    return guess if guess in LANGUAGES else ""
 
 
-def _cut(heading: str, text: str) -> Iterator[tuple[str, str]]:
-    """Pieces of at most PASSAGE_CHARS, at paragraph breaks where possible."""
+def _passages(found: Sequence[Section], title: str) -> Iterator[tuple[str, str]]:
+    for section in found:
+        path = section.path[1:] if section.path[:1] == (title,) and len(section.path) > 1 else section.path
+        heading = " > ".join(path) or title
+        yield from ((heading, text) for text in _cut(section.blocks))
+
+
+def _cut(blocks: Sequence[Block]) -> Iterator[str]:
+    """Pieces of at most PASSAGE_CHARS where blocks allow it; a single longer block stays whole."""
     piece = ""
-    for paragraph in re.split(r"\n\s*\n", text.strip()):
-        if piece and len(piece) + len(paragraph) > PASSAGE_CHARS:
-            yield heading, piece
+    for block in blocks:
+        if piece and len(piece) + len(block.text) > PASSAGE_CHARS:
+            yield piece
             piece = ""
-        piece = f"{piece}\n\n{paragraph}" if piece else paragraph
-    if piece.strip():
-        yield heading, piece
+        piece = f"{piece}\n\n{block.text}" if piece else block.text
+    if piece:
+        yield piece

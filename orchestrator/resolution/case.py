@@ -98,6 +98,8 @@ class Case:
     reasons: list[str] = field(default_factory=list)
     passages: list[Any] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    gap: dict[str, Any] | None = None  # what knowledge did not answer
+    answered_from: str = ""  # the document
     proven: bool = False
     steps_taken: int = 0
     would_resolve: bool = False
@@ -242,6 +244,8 @@ class Case:
             "proposed_actions": list(self.proposed),
             "would_resolve": self.would_resolve,
             **({"turns": [asdict(turn) for turn in self.turns]} if self.turns else {}),
+            **({"knowledge_gap": self.gap} if self.gap else {}),
+            **({"answered_from": self.answered_from} if self.answered_from else {}),
         }
 
 

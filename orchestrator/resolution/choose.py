@@ -9,13 +9,14 @@ from orchestrator.domain.actions import Risk
 from orchestrator.domain.resolution import (
     ObservationStatus,
 )
-from orchestrator.ports import Passage, ScoreRequest, ScoreResult
+from orchestrator.ports import ScoreRequest, ScoreResult
 from orchestrator.resolution import arguments as recognize
-from orchestrator.resolution import conditions, derive, effects
+from orchestrator.resolution import conditions, derive
 from orchestrator.resolution.case import Case, Question, Stop
-from orchestrator.resolution.effects import Ask, Effect, Way
+from orchestrator.resolution.effects import Ask, Effect
 from orchestrator.resolution.facts import Facts
 from orchestrator.resolution.handover import refusal
+from orchestrator.resolution.knowing import find_reading, search_step
 from orchestrator.resolution.look import arguments_from, look, worded
 from orchestrator.resolution.records import pick, take
 from orchestrator.resolution.runbooks import Act as ActStep
@@ -23,10 +24,6 @@ from orchestrator.resolution.runbooks import Confirm, Let, Pick, Read, Require, 
 from orchestrator.triage.prompts import CODES, Option, choice_prompt
 
 QUESTIONS = "how_to"  # the type whose runbooks answer questions
-SEARCH_LIMIT = 10
-NEAR_THE_BEST = 0.2  # passages of the same article count down to this much below the threshold: they complete the answer
-MAX_PASSAGES = 3
-READING_SCORE = 0.35
 CHOOSE_INSTRUCTION = "Choose the runbook that cures what the ticket reports. Answer with its code."
 
 
@@ -156,7 +153,7 @@ def look_step(case: Case, runbook: Runbook, step: Any, facts: Facts) -> Generato
                 case.checked.append(f"Holds: {conditions.all_said(told, facts.get)}")
             return facts
         case Search():
-            return (yield from _search_step(case, step, facts))
+            return (yield from search_step(case, step, facts))
     raise AssertionError(f"no way to take a step {step!r}")
 
 
@@ -170,38 +167,3 @@ def _read_step(case: Case, runbook: Runbook, step: Read, facts: Facts) -> Genera
             raise Stop(step.one)
         body = body[0]
     return facts.with_fact(step.as_, body, source="record", detail=step.read)
-
-
-def _search_step(case: Case, step: Search, facts: Facts) -> Generator[Effect, Any, Facts]:
-    found: list[Passage] = yield effects.Search(words=case.ticket.text, limit=SEARCH_LIMIT)
-    case.passages = list(found)
-    for passage in found[:3]:
-        case.checked.append(f"Knowledge: “{passage.title}” ({passage.document_id}), score {passage.score:.2f}")
-    rows = answering(found, step.at_least)
-    if not rows:
-        raise Stop(step.none)
-    return facts.with_fact(step.as_, rows, source="knowledge", detail=f"{rows[0]['document_id']}, passage {rows[0]['passage_id']}")
-
-
-def answering(found: Sequence[Passage], at_least: float) -> list[dict[str, Any]]:
-    """The first passage that is near enough, and its nearest neighbors from the same article, in their order."""
-    best = next((passage for passage in found if passage.score >= at_least), None)
-    if best is None:
-        return []
-    same = [passage for passage in found if passage.document_id == best.document_id and passage.score >= at_least - NEAR_THE_BEST]
-    chosen = sorted(same, key=lambda passage: passage is not best)[:MAX_PASSAGES]
-    return [_row(passage) for passage in sorted(chosen, key=lambda passage: passage.passage_id)]
-
-
-def _row(passage: Passage) -> dict[str, Any]:
-    return {name: getattr(passage, name) for name in Passage.__dataclass_fields__}
-
-
-def find_reading(case: Case) -> Way:
-    """Articles that may help the colleague; never told to the requester."""
-    if case.shadow and not case.reads_in_shadow:
-        return
-    found: list[Passage] = yield effects.Search(words=case.words, limit=3, audience="desk")
-    case.passages = [passage for passage in found if passage.score >= READING_SCORE]
-    for passage in case.passages:
-        case.checked.append(f"Knowledge: “{passage.title}” ({passage.document_id}, {passage.source}), score {passage.score:.2f}")

@@ -6,7 +6,7 @@ whose way fails drops out alone; the others go on. Knows the ports; knows no dat
 """
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ from orchestrator.domain.resolution import (
 from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Ticket
 from orchestrator.domain.triage import Triage
-from orchestrator.ports import Claim, Clock, Embedder, LanguageModel, Store, SystemsOfRecord, Transaction
+from orchestrator.ports import Claim, Clock, Embedder, LanguageModel, Reranker, Store, SystemsOfRecord, Transaction
 from orchestrator.resolution.act import judge
 from orchestrator.resolution.budgets import BASELINE_DAYS, DAY, HOUR
 from orchestrator.resolution.case import Case, Memory
@@ -38,6 +38,7 @@ from orchestrator.resolution.codes import masked
 from orchestrator.resolution.effects import Act, Acted, Ask, Effect, Prove, Read, Search, SendCode, TakeTurn
 from orchestrator.resolution.facts import canonical, proposal_digest, sha256
 from orchestrator.resolution.identify import verdict_of_code
+from orchestrator.resolution.knowing import reranked
 from orchestrator.resolution.playbook import Playbook
 from orchestrator.resolution.resolve import resolve
 
@@ -72,6 +73,8 @@ class Desk:
     secret: bytes  # from which one-time codes are derived; at least 16 bytes, the same for all workers
     model: str = "live"
     reads_in_shadow: bool = False
+    rewrite: Callable[[str], str] = str  # a question in the house's terms
+    reranker: Reranker | None = None
 
     def __post_init__(self) -> None:
         if len(self.secret) < 16:
@@ -279,14 +282,18 @@ class _Round:
         if not wanted:
             return
         try:
-            vectors = self._vectors(wanted)
+            said = {effect.words: self.desk.rewrite(effect.words) for _, effect in wanted}
+            vectors = self._vectors(wanted, said)
             name = self.desk.embedder.name
             found = self.desk.store.run(
                 lambda tx: [
-                    tx.search_knowledge(name, vectors[effect.words], effect.words, limit=effect.limit, audience=effect.audience)
+                    tx.search_knowledge(name, vectors[effect.words], said[effect.words], limit=effect.limit, reader=effect.reader)
                     for _, effect in wanted
                 ]
             )
+            found = [
+                reranked(self.desk.reranker, effect.words, passages) for (_, effect), passages in zip(wanted, found, strict=True)
+            ]
         except CloisterError as error:
             for run, _ in wanted:
                 _drop(run, self.driven, str(error), waits=isinstance(error, ModelUnavailable))
@@ -294,16 +301,21 @@ class _Round:
         for (run, _), passages in zip(wanted, found, strict=True):
             _advance(run, passages, self.driven)
 
-    def _vectors(self, wanted: list[tuple[_Run, Search]]) -> dict[str, np.ndarray]:
-        """By words. Triage has embedded the tickets' own text already; one call for what is new."""
+    def _vectors(self, wanted: list[tuple[_Run, Search]], said: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """By the words wanted, of what is `said` for them. Triage has embedded the tickets' own text already; one call for the rest."""
         name = self.desk.embedder.name
-        ids = [run.id for run, effect in wanted if effect.words == run.work.ticket.text and effect.words not in self.vectors]
+        ids = [
+            run.id
+            for run, effect in wanted
+            if effect.words == run.work.ticket.text and said[effect.words] == effect.words and effect.words not in self.vectors
+        ]
         if ids:
             stored = self.desk.store.run(lambda tx: tx.embeddings(name, ids))
-            self.vectors |= {run.work.ticket.text: stored[run.id] for run, _ in wanted if run.id in stored}
+            self.vectors |= {run.work.ticket.text: stored[run.id] for run, _ in wanted if run.id in stored and run.id in ids}
         missing = sorted({effect.words for _, effect in wanted if effect.words not in self.vectors})
         if missing:
-            self.vectors |= dict(zip(missing, self.desk.embedder.embed(missing), strict=True))
+            vectors = self.desk.embedder.embed([said[words] for words in missing])
+            self.vectors |= dict(zip(missing, vectors, strict=True))
         return self.vectors
 
     def _prove(self, runs: list[_Run]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.resolution import Approval, Observation, Proposal, Turn, Verdict
-from orchestrator.ports import ScoreRequest
+from orchestrator.ports import ANYBODY, Reader, ScoreRequest
 from orchestrator.resolution.facts import Facts
 from orchestrator.resolution.runbooks import Runbook
 
@@ -49,7 +49,7 @@ class Search:
 
     words: str
     limit: int = 4
-    audience: str = "requester"  # anything else finds internal articles as well
+    reader: Reader = ANYBODY
 
 
 @dataclass(frozen=True, kw_only=True)

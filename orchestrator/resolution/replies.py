@@ -151,6 +151,7 @@ MACROS: Mapping[str, tuple[str, ...]] = {
     "which_one": ("name", "thing", "candidates"),
     "which_value": ("name", "thing"),
     "detail_question": ("name", "choices", "ticket_id"),
+    "which_article": ("name", "choices", "ticket_id"),
     "draft": ("name", "ticket_id", "group", "matter"),
     "handed_over": ("name", "ticket_id", "group", "matter"),
     "handed_over_urgent": ("name", "ticket_id", "group", "matter"),

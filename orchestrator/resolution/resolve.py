@@ -17,11 +17,12 @@ from orchestrator.domain.triage import OTHERS, LinkKind
 from orchestrator.resolution import loop
 from orchestrator.resolution.act import carry_out, foresee
 from orchestrator.resolution.case import Case, Question, Stop, Wait
-from orchestrator.resolution.choose import choose_runbook, find_reading
+from orchestrator.resolution.choose import choose_runbook
 from orchestrator.resolution.effects import Effect, Way
 from orchestrator.resolution.governance import judge_ticket
 from orchestrator.resolution.handover import hand_over
 from orchestrator.resolution.identify import identify, know_requester
+from orchestrator.resolution.knowing import find_reading
 from orchestrator.resolution.linked import linked_reply
 from orchestrator.resolution.verify import verify
 

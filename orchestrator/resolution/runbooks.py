@@ -88,12 +88,13 @@ class Require(_Strict):
 
 
 class Search(_Strict):
-    """Passages from knowledge, the best first; stops when none reaches `at_least`."""
+    """Passages from knowledge, the best first; stops when none reaches `at_least`. From `ask_from` on it asks once which one is meant."""
 
     kind: Literal["search"] = "search"
     search: Literal["knowledge"]
     as_: Name = Field(alias="as")
     at_least: Annotated[float, Field(gt=0, le=1)]
+    ask_from: Annotated[float, Field(gt=0, le=1)] | None = None
     none: str
 
 

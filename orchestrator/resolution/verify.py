@@ -9,12 +9,11 @@ from orchestrator.domain.resolution import (
     Resolved,
     Verification,
 )
-from orchestrator.ports import Passage
-from orchestrator.resolution import conditions, effects
+from orchestrator.resolution import conditions
 from orchestrator.resolution.case import Case, Stop
-from orchestrator.resolution.choose import SEARCH_LIMIT, answering
 from orchestrator.resolution.effects import Effect
 from orchestrator.resolution.handover import refusal
+from orchestrator.resolution.knowing import answering, searched
 from orchestrator.resolution.look import arguments_from, look
 from orchestrator.resolution.replies import fill, fill_line
 from orchestrator.resolution.runbooks import Runbook, Search
@@ -32,7 +31,7 @@ def verify(case: Case, runbook: Runbook) -> Generator[Effect, Any, Outcome]:
             raise Stop(f"The result could not be confirmed: {refusal(observation)}.")
         case.facts = case.facts.with_fact(probe.as_, observation.body, source="record", detail=probe.read)
     else:
-        found: list[Passage] = yield effects.Search(words=case.ticket.text, limit=SEARCH_LIMIT)
+        found = yield from searched(case)
         rows = answering(found, min((step.at_least for step in runbook.steps if isinstance(step, Search)), default=1.0))
         case.facts = case.facts.with_fact(probe.as_, rows, source="knowledge", detail="knowledge.search")
     failing = conditions.first_failing(probe.expect, case.facts.get)

@@ -122,12 +122,3 @@ def groups(tx: PostgresTransaction) -> list[str]:
 def waiting_approvals(tx: PostgresTransaction, *, now: datetime) -> int:
     found = row(tx._connection, "SELECT count(*) AS n FROM approval WHERE status = 'waiting' AND expires_at > %s", [now])
     return 0 if found is None else int(found["n"])
-
-
-# --- knowledge ---
-
-
-def document_versions(tx: PostgresTransaction, ids: Sequence[str]) -> dict[str, str | None]:
-    """The version of each of these documents, as it was put."""
-    found = rows(tx._connection, "SELECT id, version FROM document WHERE id = ANY(%s)", [list(ids)])
-    return {record["id"]: record["version"] for record in found}

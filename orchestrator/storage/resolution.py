@@ -25,7 +25,7 @@ from orchestrator.domain.resolution import (
 )
 from orchestrator.domain.tickets import TRANSITIONS, Assurance, State
 from orchestrator.ports import Claim
-from orchestrator.storage import audit, queue
+from orchestrator.storage import audit, gaps, queue
 from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
 from orchestrator.storage.serialize import clean, dump, dumps, instant, load, outcome_kind
 from orchestrator.storage.tickets import activate_pending, no_such_ticket
@@ -239,6 +239,7 @@ def save_outcomes(
         execute(connection, WRITE, columns(table, 11))
         _post(connection, [(before[t], outcome) for t, outcome in kept.items()], now)
         log += _ask_approvals(connection, {t: o for t, o in kept.items() if isinstance(o, AwaitingApproval)}, notes, now)
+        gaps.record(connection, {ticket_id: notes[ticket_id] for ticket_id in kept if ticket_id in notes}, now=now)
         for ticket_id, outcome in kept.items():
             log += _outcome_events(ticket_id, outcome, bodies[ticket_id], notes.get(ticket_id, {}))
     audit.append(connection, log)

@@ -4,7 +4,7 @@ Holds a connection and hands every question to the module that knows its tables.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from orchestrator.domain.resolution import Approval, HandedOver, Handover, Obser
 from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Classification, Entities, Triage
-from orchestrator.ports import Accepted, Claim, OutboxItem, Passage, Similar
+from orchestrator.ports import ANYBODY, Accepted, Claim, Gap, OutboxItem, Passage, Reader, Similar
 from orchestrator.storage import (
     aliases,
     audit,
+    gaps,
     knowledge,
     kpis,
     operations,
@@ -252,13 +253,19 @@ class PostgresTransaction:
     def put_document(self, document: Mapping[str, Any], passages: Sequence[tuple[str, str, np.ndarray]], *, model: str) -> None:
         knowledge.put_document(self._connection, document, passages, model=model)
 
-    def document_digests(self) -> dict[str, str]:
-        return knowledge.document_digests(self._connection)
+    def document_digests(self, ids: Sequence[str] | None = None, *, model: str | None = None) -> dict[str, str]:
+        return knowledge.document_digests(self._connection, ids, model=model)
 
     def search_knowledge(
-        self, model: str, vector: np.ndarray, words: str, *, limit: int, audience: str = "requester"
+        self, model: str, vector: np.ndarray, words: str, *, limit: int, reader: Reader = ANYBODY, on: date | None = None
     ) -> list[Passage]:
-        return knowledge.search(self._connection, model, vector, words, limit=limit, audience=audience)
+        return knowledge.search(self._connection, model, vector, words, limit=limit, reader=reader, on=on)
+
+    def gaps(self, model: str, *, since: datetime, limit: int) -> list[Gap]:
+        return gaps.read(self._connection, model, since=since, limit=limit)
+
+    def sensitive_texts(self) -> list[str]:
+        return knowledge.sensitive_texts(self._connection)
 
     # --- outbox, audit, switches, keys ---
 

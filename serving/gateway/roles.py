@@ -32,6 +32,7 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     # knowledge
     ("POST", "/v1/knowledge"): frozenset({LEAD, ADMIN}),
     ("GET", "/v1/knowledge/search"): READERS | {SERVICE, ML_ENGINEER},
+    ("GET", "/v1/knowledge/gaps"): READERS,
     # audit and operations
     ("GET", "/v1/audit"): frozenset({AUDITOR, LEAD, ADMIN}),
     ("GET", "/v1/audit/verify"): frozenset({AUDITOR, ADMIN}),
@@ -66,6 +67,7 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     ("POST", "/console/tickets/{ticket_id}/note"): DESK,
     ("POST", "/console/tickets/{ticket_id}/override"): frozenset({ANALYST, LEAD}),
     ("POST", "/console/tickets/{ticket_id}/reopen"): frozenset({ANALYST, LEAD}),
+    ("GET", "/console/knowledge"): READERS,
     ("GET", "/console/incidents"): READERS,
     ("GET", "/console/incidents/{incident_id}"): READERS,
     ("POST", "/console/incidents/{incident_id}/split"): frozenset({ANALYST, LEAD}),

@@ -134,22 +134,36 @@ class DecisionIn(Body):
     reason: Reason
 
 
+ShortName = Annotated[StrictStr, Field(min_length=1, max_length=200)]
+
+
 class DocumentIn(Body):
     id: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$")]
     title: Annotated[StrictStr, Field(min_length=1, max_length=500)]
     text: Annotated[StrictStr, Field(min_length=1, pattern=r"\S", description="Markdown; headings divide it into passages")]
     source: Annotated[StrictStr, Field(min_length=1, max_length=500)]
     audience: Annotated[Literal["requester", "internal"], Field(description="`requester`: may be quoted to anybody")] = "internal"
-    authority: Annotated[Literal["policy", "article"], Field(description="a policy outranks an article")] = "article"
+    authority: Annotated[Literal["policy", "article", "runbook", "note"], Field(description="a policy outranks the others")] = (
+        "article"
+    )
     owner: Annotated[StrictStr, Field(max_length=200)] = ""
     version: Annotated[StrictStr | None, Field(max_length=100)] = None
     effective_on: Annotated[StrictStr | None, Field(pattern=r"^\d{4}-\d\d-\d\d$")] = None
     expires_on: Annotated[StrictStr | None, Field(pattern=r"^\d{4}-\d\d-\d\d$")] = None
     reviewed_on: Annotated[StrictStr | None, Field(pattern=r"^\d{4}-\d\d-\d\d$")] = None
+    review_by: Annotated[StrictStr | None, Field(pattern=r"^\d{4}-\d\d-\d\d$")] = None
+    language: Annotated[Literal["en", "de", "fr", ""], Field(description="of its words; empty: guessed")] = ""
+    policy_id: Annotated[StrictStr, Field(max_length=100)] = ""
+    groups: Annotated[list[ShortName], Field(max_length=50, description="only for readers in one of them; none: for all")] = []
+    regions: Annotated[list[ShortName], Field(max_length=50)] = []
+    plans: Annotated[list[ShortName], Field(max_length=50)] = []
+    sensitive: Annotated[StrictBool, Field(description="never quoted: requesters are told the summary")] = False
+    summary: Annotated[StrictStr, Field(max_length=4000)] = ""
+    supersedes: Annotated[list[ShortName], Field(max_length=50, description="ids that it replaces from effective_on")] = []
 
     @model_validator(mode="after")
     def _days(self) -> "DocumentIn":
-        for name in ("effective_on", "expires_on", "reviewed_on"):
+        for name in ("effective_on", "expires_on", "reviewed_on", "review_by"):
             value = getattr(self, name)
             if value is not None:
                 try:
@@ -163,6 +177,11 @@ class KnowledgeQuery(Body):
     q: Annotated[str, BeforeValidator(_mended), Field(min_length=1, max_length=1000, pattern=r"\S")]
     limit: Annotated[int, Field(5, ge=1, le=50)]
     audience: Literal["requester", "internal"] = "requester"
+
+
+class GapQuery(Body):
+    days: Annotated[int, Field(30, ge=1, le=3650, description="how far back")]
+    limit: Annotated[int, Field(20, ge=1, le=200, description="groups")]
 
 
 class AuditQuery(Body):

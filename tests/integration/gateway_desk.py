@@ -29,8 +29,10 @@ def settle(
         tx.finish([held])
 
 
-def resolve(store: PostgresStore, ticket_id: str, *, now: datetime, reply: str = "Your password was reset.") -> None:
-    """With one act that was carried out."""
+def resolve(
+    store: PostgresStore, ticket_id: str, *, now: datetime, reply: str = "Your password was reset.", **notes: object
+) -> None:
+    """With one act that was carried out; `notes` go with the outcome."""
     held = claim(store, ticket_id)
     act = proposal(ticket_id, key=f"key-{ticket_id}")
     with store.transaction() as tx:
@@ -39,7 +41,7 @@ def resolve(store: PostgresStore, ticket_id: str, *, now: datetime, reply: str =
     with store.transaction() as tx:
         tx.save_observed([(ticket_id, act.idempotency_key, observed(now))], now=now)
         tx.save_outcomes(
-            {ticket_id: resolved(reply)}, notes={ticket_id: {"eligible": True, "runbook": "password_reset@3"}}, now=now
+            {ticket_id: resolved(reply)}, notes={ticket_id: {"eligible": True, "runbook": "password_reset@3", **notes}}, now=now
         )
         tx.finish([held])
 

@@ -77,7 +77,7 @@ def test_a_session_ends_by_itself_and_by_logging_out(store: PostgresStore) -> No
 
 
 def test_without_a_session_every_page_leads_to_the_login(gateway: Gateway) -> None:
-    for path in ("/console", "/console/tickets/T-1", "/console/incidents", "/console/approvals"):
+    for path in ("/console", "/console/tickets/T-1", "/console/incidents", "/console/approvals", "/console/knowledge"):
         answer = gateway.client().get(path)
         assert (answer.status_code, answer.headers["location"]) == (303, f"/console/login?next={path}")
     assert gateway.client().get("/").headers["location"] == "/console"
@@ -112,6 +112,7 @@ def pages(gateway: Gateway, now: datetime) -> list[str]:
     return [
         *paths,
         "/console/incidents",
+        "/console/knowledge",
         f"/console/incidents/{incident}",
         "/console/approvals?show=all",
         "/docs",

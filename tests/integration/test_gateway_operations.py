@@ -102,6 +102,34 @@ def test_a_document_that_says_nothing_or_has_no_such_day_is_refused(gateway: Gat
     problem(client.get("/v1/knowledge/search?q=x&limit=0"), 422)
 
 
+def test_a_document_put_again_unchanged_is_left_alone(gateway: Gateway) -> None:
+    client = gateway.client("lead")
+    assert "unchanged" not in client.post("/v1/knowledge", json=DOCUMENT).json()
+    assert client.post("/v1/knowledge", json=DOCUMENT).json()["unchanged"] is True
+
+
+def test_a_sensitive_document_without_a_summary_is_refused_and_with_one_is_told_by_it(gateway: Gateway) -> None:
+    client = gateway.client("lead")
+    secret = {**DOCUMENT, "sensitive": True}
+    assert "summary" in problem(client.post("/v1/knowledge", json=secret), 422)["detail"]
+    client.post("/v1/knowledge", json={**secret, "summary": "There is an app for it."})
+    told = {item["text"] for item in client.get("/v1/knowledge/search?q=tunnel").json()["items"]}
+    assert told == {"There is an app for it."}
+    inside = client.get("/v1/knowledge/search?q=tunnel&audience=internal").json()["items"]
+    assert any("tunnel client" in item["text"] for item in inside)
+
+
+def test_what_knowledge_lacks_is_told_in_groups(gateway: Gateway, now: datetime) -> None:
+    for words in ("brew coffee", "brew coffee", "zebras"):
+        ticket_id = gateway.submit(f"How about {words}")
+        gap = {"question": words, "why": "below_threshold", "best": 0.3, "nearest": "kitchen"}
+        resolve(gateway.store, ticket_id, now=now, knowledge_gap=gap)
+    answer = gateway.client("analyst").get("/v1/knowledge/gaps").json()
+    assert answer["questions"] == 3
+    assert next((g["count"], g["examples"], g["nearest_id"]) for g in answer["items"]) == (2, ["brew coffee"], "kitchen")
+    problem(gateway.client("service").get("/v1/knowledge/gaps"), 403)
+
+
 # --- the log ---
 
 

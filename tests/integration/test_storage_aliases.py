@@ -8,6 +8,7 @@ import numpy as np
 from orchestrator.domain.aliases import DesiredAlias
 from orchestrator.domain.tickets import IncomingTicket, Requester
 from orchestrator.domain.triage import Classification, Entities
+from orchestrator.ports import Reader
 from orchestrator.storage.store import PostgresStore
 
 OLD, NEW, EMBEDDER = (f"{name}@sha256-{digit * 64}" for name, digit in (("desk", "a"), ("desk", "b"), ("words", "c")))
@@ -87,7 +88,7 @@ def test_tickets_and_passages_without_a_vector_of_the_new_model_are_found_until_
     with store.transaction() as tx:
         assert tx.left_without("new", since=since) == {"tickets": 1, "passages": 0}
         assert tx.embeddings("new", [second])[second].tolist() == [1, 0, 0]
-        (passage,) = tx.search_knowledge("new", np.eye(3)[2], "", limit=1, audience="analyst")
+        (passage,) = tx.search_knowledge("new", np.eye(3)[2], "", limit=1, reader=Reader(audience="internal"))
         assert (passage.passage_id, round(passage.score, 4)) == (number, 1.0)
 
 

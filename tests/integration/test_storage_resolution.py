@@ -22,7 +22,7 @@ from orchestrator.domain.errors import BadInput, Conflict, NotFound
 from orchestrator.domain.resolution import ApprovalStatus, AwaitingRequester
 from orchestrator.domain.tickets import Stage, State
 from orchestrator.domain.triage import Entities, Link, LinkKind
-from orchestrator.ports import Claim
+from orchestrator.ports import Claim, Reader
 from orchestrator.storage.similar import VectorWindows
 from orchestrator.storage.store import PostgresStore
 
@@ -442,7 +442,7 @@ def test_requesters_see_only_what_is_for_them_and_in_force(store: PostgresStore)
             "2026-01-02",
             "kb/open.md",
         )
-        everything = tx.search_knowledge("m", vector(1, 0), "words", limit=9, audience="analyst")
+        everything = tx.search_knowledge("m", vector(1, 0), "words", limit=9, reader=Reader(audience="internal"))
         assert {passage.document_id for passage in everything} == {"open", "inside", "silent"}
 
 

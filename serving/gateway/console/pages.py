@@ -1,12 +1,14 @@
 """The console's pages and forms. Knows sessions, the store's verbs and templates; every text is escaped by the templates."""
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from orchestrator.domain.errors import ModelUnavailable
 from orchestrator.domain.tickets import Author, Message
 from orchestrator.storage import console
 from orchestrator.storage.transaction import PostgresTransaction
@@ -19,6 +21,7 @@ from serving.gateway.problems import Problem, Refusal
 from serving.gateway.roles import ADMIN, ANALYST, APPROVER, LEAD
 from serving.gateway.routes.approvals import decided, why_not
 from serving.gateway.routes.incidents import parted
+from serving.gateway.routes.knowledge import grouped_gaps
 from serving.gateway.routes.operations import switched
 from serving.gateway.routes.tickets import known_groups, overridden, reopened
 from serving.gateway.shop import shop_of
@@ -26,6 +29,7 @@ from serving.gateway.shop import shop_of
 router = APIRouter(include_in_schema=False)
 PAGE_SIZE = 50
 MAX_REASON_CHARS = 4000
+GAP_SPANS = (7, 30, 90)  # days
 EXCERPT_CHARS = 400  # of a ticket, beside what is to be approved
 NOTICES: Mapping[str, str] = {
     "noted": "Note kept.",
@@ -298,6 +302,27 @@ async def reopen(ticket_id: str, request: Request) -> Response:
     reason, at = _reason(form), shop.parts.clock()
     await shop.desk.run(lambda tx: reopened(tx, ticket_id, reason, me, at))
     return _back(f"/console/tickets/{ticket_id}", "reopened")
+
+
+# --- knowledge ---
+
+
+@router.get("/console/knowledge")
+async def knowledge_gaps(request: Request) -> Response:
+    """What knowledge did not answer, grouped by meaning; without an embedder by the words alone."""
+    shop, asked = shop_of(request), request.query_params.get("days", "30")
+    days = min(max(int(asked), 1), 3650) if asked.isdecimal() and len(asked) < 5 else 30
+    since = shop.parts.clock() - timedelta(days=days)
+    try:
+        model = (await shop.parts.embedder.now()).name
+    except ModelUnavailable:
+        model = ""
+
+    def read(tx: PostgresTransaction) -> dict[str, Any]:
+        found, groups = grouped_gaps(tx, model, since=since, limit=PAGE_SIZE)
+        return {"items": groups, "questions": len(found), "days": days, "spans": GAP_SPANS}
+
+    return await _page(request, "knowledge.html", read)
 
 
 # --- incidents ---

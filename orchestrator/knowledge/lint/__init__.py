@@ -1,0 +1,1 @@
+"""What is wrong with a folder of knowledge, found by reading it: no model, no store, no stack."""
