@@ -18,6 +18,7 @@ from orchestrator.ports import ANYBODY, Accepted, Claim, Gap, OutboxItem, Passag
 from orchestrator.storage import (
     aliases,
     audit,
+    decisions,
     gaps,
     knowledge,
     kpis,
@@ -294,6 +295,11 @@ class PostgresTransaction:
         self, *, ticket_id: str | None, cursor: str | None = None, limit: int = 100
     ) -> tuple[list[dict[str, Any]], str | None]:
         return audit.events(self._connection, ticket_id=ticket_id, cursor=cursor, limit=limit)
+
+    def decisions(
+        self, *, ticket_id: str | None = None, since: datetime | None = None, cursor: str | None = None, limit: int = 100
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        return decisions.decisions(self._connection, ticket_id=ticket_id, since=since, cursor=cursor, limit=limit)
 
     def verify_chain(self) -> dict[str, Any]:
         return audit.verify_chain(self._connection)

@@ -23,7 +23,7 @@ from serving.gateway.keys import KeyRing
 from serving.gateway.metrics import Metrics
 from serving.gateway.parts import Parts
 from serving.gateway.problems import FieldProblem, Problem, Refusal, problem_of
-from serving.gateway.routes import approvals, audit, incidents, knowledge, models, operations, tickets, training
+from serving.gateway.routes import approvals, audit, decisions, incidents, knowledge, models, operations, tickets, training
 from serving.gateway.shop import Shop
 from serving.gateway.waiting import Outcomes
 
@@ -33,6 +33,7 @@ ROUTERS = (
     approvals.router,
     knowledge.router,
     audit.router,
+    decisions.router,
     operations.router,
     models.router,
     training.router,

@@ -36,6 +36,7 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     # audit and operations
     ("GET", "/v1/audit"): frozenset({AUDITOR, LEAD, ADMIN}),
     ("GET", "/v1/audit/verify"): frozenset({AUDITOR, ADMIN}),
+    ("GET", "/v1/decisions"): frozenset({AUDITOR, LEAD, ADMIN}),
     ("GET", "/v1/kpis"): READERS | {ML_ENGINEER},
     ("POST", "/v1/kill-switch"): frozenset({LEAD, ADMIN}),
     ("GET", "/v1/status"): frozenset({ADMIN}),

@@ -190,6 +190,10 @@ class AuditQuery(Body):
     limit: Annotated[int, Field(100, ge=1, le=500)]
 
 
+class DecisionQuery(AuditQuery):
+    since: Annotated[Instant | None, Field(description="decided at or after this time; none: everything")] = None
+
+
 class TrainingQuery(Body):
     since: Annotated[Instant | None, Field(description="what was said, or decided, at or after this time; none: everything")] = None
     cursor: Cursor

@@ -16,7 +16,7 @@ from orchestrator.resolution.policies import load_policies
 
 PLAYBOOK = load_playbook()
 USER = {"id": "usr-001", "email": "ada@elm.example", "account": "acc-elm", "status": "active", "vip": False, "name": "Ada"}
-ACCOUNT = {"id": "acc-elm", "name": "Elm", "tier": "standard", "vip": False}
+ACCOUNT = {"id": "acc-elm", "name": "Elm", "tier": "standard", "vip": False, "annual_value": 1000, "region": "Europe"}
 PAYMENT = {
     "id": "PAY-1",
     "account": "acc-elm",
@@ -25,6 +25,7 @@ PAYMENT = {
     "evidence": "Duplicate of PAY-0",
     "refunded_amount": 0,
 }
+MONEY = {"with_this": 40.0, "account_with_this": 40.0, "desk_with_this": 40.0, "ticket_with_this": 40.0}
 
 
 def facts(**more: Any) -> Facts:
@@ -44,7 +45,12 @@ def facts(**more: Any) -> Facts:
         "own": True,
         "assurance": "proven",
         "rung": "full",
-        "money": {"refunded_today": 0.0, "with_this": 40.0},
+        "money": MONEY,
+        "anomaly": {"acts_last_hour": 1, "spike_ratio": 1.0, "attempts": 1, "region_differs": False},
+        "conflict": {"found": False, "what": ""},
+        "context": {"region": None},
+        "confidence": 0.95,
+        "action": {"name": "billing.refund", "blast_radius": "one_account"},
         **more,
     }
     found = Facts()
@@ -103,8 +109,9 @@ def test_a_small_refund_of_the_requesters_own_duplicate_is_allowed_with_the_rule
         ({"payment": {**PAYMENT, "status": "failed"}}, Decision.DENY, "refund-captured-payments-only"),
         ({"left": 39.99}, Decision.DENY, "refund-over-what-is-left"),
         ({"arguments": {"amount": 100.01}, "left": 500.0}, Decision.NEEDS_APPROVAL, "refund-over-limit"),
-        ({"money": {"with_this": 200.01}}, Decision.NEEDS_APPROVAL, "refund-daily-cap"),
-        ({"payment": {**PAYMENT, "evidence": None}}, Decision.DENY, "default"),
+        ({"money": MONEY | {"with_this": 200.01}}, Decision.NEEDS_APPROVAL, "refund-daily-cap"),
+        ({"money": {}}, Decision.HAND_OVER, "refund-ticket-maximum"),  # not counted: what cannot be judged counts against the act
+        ({"payment": {**PAYMENT, "evidence": None}}, Decision.HAND_OVER, "refund-needs-evidence"),
     ],
 )
 def test_what_changes_the_verdict_on_a_refund(changed: dict[str, Any], decision: Decision, rule: str) -> None:
