@@ -82,8 +82,8 @@ def _reason(judged: Judged, names: Mapping[str, Any]) -> tuple[str, tuple[str, .
         return rule.reason, ()
     try:
         return fill_line(rule.reason, names), ()
-    except ConfigurationError as error:
-        return f"The rule {rule.id} applies.", (f"{rule.id}: its reason cannot be filled: {str(error).rstrip('.')}",)
+    except ConfigurationError:
+        return f"The rule {rule.id} applies.", (f"{rule.id}: its reason cannot be filled",)
 
 
 def change_class(rows: Sequence[ChangeRow], action: str, look: Lookup) -> dict[str, str] | None:

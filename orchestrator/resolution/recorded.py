@@ -14,6 +14,8 @@ from orchestrator.resolution.conditions import ABSENT
 from orchestrator.resolution.facts import sha256, walk
 from orchestrator.resolution.policies import ALWAYS, Policies
 
+MORE = "…"  # there was more in this structure than was recorded
+
 
 class NotRecorded(NotFound):
     """The decision was recorded without this fact."""
@@ -52,14 +54,24 @@ def _kept(paths: Sequence[str], facts: Looked) -> tuple[dict[str, Any], list[str
         value = facts.look(path)
         if value is ABSENT:
             absent.append(path)
+            _put(kept, path.split(".")[:-1], facts, {})
             continue
         in_parts = path not in ALWAYS and any(other.startswith(f"{path}.") for other in paths)
-        _put(kept, path.split("."), facts, {} if in_parts and isinstance(value, Mapping) else value)
+        _put(kept, path.split("."), facts, _more(value) if in_parts else value)
     return kept, absent
+
+
+def _more(value: Any) -> Any:
+    """In place of a structure of which only parts are kept: as empty or not as the whole."""
+    if not isinstance(value, Mapping):
+        return value
+    return {MORE: True} if value else {}
 
 
 def _put(kept: dict[str, Any], names: Sequence[str], facts: Looked, value: Any) -> None:
     """Along the way a list becomes a mapping by place, which is walked the same; what is nothing, or is there whole, ends the way."""
+    if not names:
+        return
     place = kept
     for depth, name in enumerate(names[:-1], start=1):
         if facts.look(".".join(names[:depth])) is None:
@@ -68,7 +80,10 @@ def _put(kept: dict[str, Any], names: Sequence[str], facts: Looked, value: Any) 
         place = place.setdefault(name, {})
         if not isinstance(place, dict):
             return
-    place[names[-1]] = dict(value) if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        place.setdefault(names[-1], value)
+    elif isinstance(inner := place.setdefault(names[-1], {}), dict):
+        inner.update(value)
 
 
 class RecordedFacts:

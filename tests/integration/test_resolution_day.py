@@ -13,6 +13,7 @@ from orchestrator.domain.directory import Alert, Directory, Service, Site
 from orchestrator.domain.resolution import AwaitingRequester, Outcome
 from orchestrator.domain.tickets import Assurance, Author, IncomingTicket, Message, Requester, State
 from orchestrator.domain.triage import Link, LinkKind
+from orchestrator.resolution.replay import replay
 from orchestrator.storage.serialize import outcome_kind
 from orchestrator.storage.store import PostgresStore
 from serving.demo.day import Day, read_day
@@ -111,6 +112,9 @@ def test_the_bundled_day_ends_as_its_truth_says_and_nothing_else_is_changed(
                         )
         work(house, outcomes)
         changes = Counter((method, path) for method, path, _ in house.changes())
+        decisions = house.store.run(lambda tx: tx.decisions(limit=10_000))[0]
+    again = replay(decisions, resolution_world.PLAYBOOK.policies)
+    assert len(again.rows) > len(day.tickets) and [row for row in again.rows if not row.same] == []
     allowed = {(effect["method"], effect["path"]) for truth in day.truth.values() for effect in truth.get("effects") or ()}
     assert set(changes) <= allowed, set(changes) - allowed
     wrong = {
