@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from orchestrator.domain.aliases import DesiredAlias
-from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, StepRecord, Turn, Verdict
+from orchestrator.domain.autonomy import ChaosDay, Evidence, Move, Standing
+from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, Rung, StepRecord, Turn, Verdict
 from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
 from orchestrator.domain.triage import Classification, Entities, Triage
@@ -175,6 +176,32 @@ class OutboxItem:
     kind: str  # "reply", "status", "note", "one_time_code"
     payload: Mapping[str, Any]
     attempts: int
+
+
+class LadderBook(Protocol):
+    """Where each ticket type stands on the autonomy ladder, in one transaction."""
+
+    def begin(self, rungs: Mapping[str, Rung], *, now: datetime) -> list[str]:
+        """Types without a standing get this one; gives those."""
+        ...
+
+    def rungs(self) -> dict[str, Rung]: ...
+    def standings(self) -> list[Standing]: ...
+    def stopped_types(self, *, now: datetime) -> dict[str, dict[str, Any]]:
+        """{type: {reason, by, at}} of the types that nothing acts on now: switched off, or on a chaos day."""
+        ...
+
+    def recent_evidence(self, *, last: int) -> dict[str, Evidence]: ...
+    def move(self, judged: Move, *, evidence: Evidence | None, by: str, reason: str, now: datetime) -> None:
+        """Raises Conflict where the type is no longer on the rung that was judged."""
+        ...
+
+    def chaos_days(self) -> list[ChaosDay]: ...
+    def waiting(self, types: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """{type: (open tickets, of those P1)}."""
+        ...
+
+    def cancel_chaos_day(self, day_id: str, *, because: str, by: str, now: datetime) -> None: ...
 
 
 class Transaction(Protocol):
@@ -393,6 +420,8 @@ class Transaction(Protocol):
         ...
 
     def verify_chain(self) -> dict[str, Any]: ...
+    @property
+    def ladder(self) -> LadderBook: ...
     def kill_switch(self) -> dict[str, Any]: ...  # {stopped, reason, by, at}
     def set_kill_switch(self, *, stopped: bool, reason: str, by: str) -> None: ...
     def key_by_sha256(self, sha256: str) -> dict[str, Any] | None: ...  # {name, role, kind}

@@ -17,6 +17,7 @@ INSIDE = (
     "domain",
     "ports",
     "privacy",
+    "autonomy",
     "intake",
     "triage",
     "knowledge",
@@ -40,14 +41,15 @@ MAY_IMPORT_INSIDE: Mapping[str, frozenset[str]] = {  # rooms of the orchestrator
     "ports": frozenset({"domain"}),
     "standins": frozenset({"domain", "ports", "sandbox"}),  # systems of record in memory: the sandbox's, without its process
     "privacy": frozenset({"domain"}),  # personal data: found and replaced, here and in training
+    "autonomy": frozenset({"domain"}),  # may a ticket type act by itself: judged from counts alone
     "intake": frozenset({"domain", "ports"}),
     "triage": frozenset({"domain", "ports"}),
     "knowledge": frozenset({"domain", "ports", "triage", "privacy"}),  # the one guess of a language, the one look for quotations
-    "resolution": frozenset({"domain", "ports", "triage"}),  # a runbook asks the same prompts and alerts as triage does
+    "resolution": frozenset({"domain", "ports", "triage", "autonomy"}),  # a runbook asks the same prompts and alerts as triage does
     "storage": frozenset({"domain", "ports"}),
     "connectors": frozenset({"domain", "ports"}),
     "sandbox": frozenset(),  # a system of its own: it knows nothing of the desk
-    "pipeline": frozenset({"domain", "ports", "intake", "triage", "knowledge", "resolution"}),
+    "pipeline": frozenset({"domain", "ports", "autonomy", "intake", "triage", "knowledge", "resolution"}),
     "bootstrap": frozenset(INSIDE),
 }
 HOMES: Mapping[str, tuple[str, ...]] = {  # where a library may be imported: module prefixes

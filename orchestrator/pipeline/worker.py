@@ -23,11 +23,13 @@ from orchestrator.knowledge.load import load_documents
 from orchestrator.pipeline.deliver import deliver
 from orchestrator.pipeline.desk import Desk
 from orchestrator.pipeline.handle import Stopwatch, handle
+from orchestrator.pipeline.ladder import keep_ladder
 from orchestrator.ports import Claim, Transaction
 
 log = logging.getLogger("cloister.worker")
 IDLE_S = 1.0
 HOUSEKEEPING_S = 0.5
+LADDER_S = 30.0  # how often the ladder looks at its evidence
 PAUSE_AFTER_ERROR_S = 1.0
 
 
@@ -160,11 +162,15 @@ class Worker:
 
     def _keep_house(self, stopping: threading.Event) -> None:
         """Outbox, expiring approvals, leases of dead neighbors: beside the batches."""
+        ladder_due = 0.0
         while True:
             started = time.monotonic()
             try:
                 self._desk.store.run(self._tidy)
                 self._tidied.set()
+                if started >= ladder_due:
+                    ladder_due = started + LADDER_S
+                    self._desk.store.run(lambda tx: keep_ladder(tx, self._desk.resolution.playbook, self._desk.clock))
                 while deliver(self._desk.store, self._desk.systems, self._desk.pool, self._desk.clock):
                     pass
             except CloisterError as error:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.domain.autonomy import lowest
 from orchestrator.domain.directory import FreezeWindow
 from orchestrator.domain.resolution import (
     ApprovalStatus,
@@ -161,7 +162,7 @@ def judged_facts(case: Case, runbook: Runbook, step: ActStep, proposal: Proposal
     """What governance judges by: all that is known, and the proposal itself."""
     user = case.facts.get("user") or {}
     mine = {comparable(each) for each in (user.get("id"), user.get("email"), user.get("account")) if each}
-    rung = runbook.autonomy if case.shadow else lower_rung(runbook.autonomy, case.ticket.autonomy_rung)
+    rung = runbook.autonomy if case.shadow else lower_rung(lowest(runbook.autonomy, case.memory.rung), case.ticket.autonomy_rung)
     action = case.playbook.actions[step.act]
     about = {
         "action": {

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from orchestrator.domain.autonomy import lowest
 from orchestrator.domain.resolution import (
     Approval,
     ApprovalStatus,
@@ -15,6 +16,7 @@ from orchestrator.domain.resolution import (
     ObservationStatus,
     Outcome,
     Proposal,
+    Rung,
     StepRecord,
     Turn,
     Verdict,
@@ -41,6 +43,7 @@ class Memory:
     turns: Sequence[Turn] = ()  # of loops, all rounds of the ticket
     spending: Sequence[Spend] = ()  # what acts of the whole desk gave away of late; empty where this type gives nothing away
     attempts: int = 0  # tickets of this requester and type within 24 hours, this one included
+    rung: Rung = Rung.SHADOW  # of the ticket's type, as the ladder has it now
 
     def act(self, key: str) -> StepRecord | None:
         return next((step for step in self.steps if step.writes and step.idempotency_key == key), None)
@@ -133,6 +136,12 @@ class Case:
         """What recognizers read: all of it, or head and tail of what is very long."""
         words = self.ticket.words_of_requester
         return words if len(words) <= 2 * WORDS_CHARS else f"{words[:WORDS_CHARS]}\n...\n{words[-WORDS_CHARS:]}"
+
+    @property
+    def rung(self) -> Rung:
+        """How free the desk is with this ticket: the most careful of its type, its runbook and what was said for it alone."""
+        own = Rung(self.ticket.autonomy_rung) if self.ticket.autonomy_rung else None
+        return lowest(self.memory.rung, self.runbook.autonomy if self.runbook else None, own)
 
     def group(self) -> str:
         return self.triage.assignment.group or self.playbook.groups.get(self.category, "")
@@ -236,6 +245,7 @@ class Case:
         """For the outcome's record and for a shadow run's decision line."""
         return {
             "runbook": self.runbook.ref if self.runbook else None,
+            "rung": str(self.rung),
             "eligible": self.playbook.eligible(self.category),
             "checked": list(self.checked),
             "verdicts": list(self.verdicts),
@@ -253,6 +263,11 @@ CODE_STEP = "identity_code"
 IN_TURN = "#"  # "alert#3": what the third turn of a loop looked at
 WORDS_CHARS = 10_000
 OPEN_APPROVALS = frozenset({ApprovalStatus.WAITING, ApprovalStatus.APPROVED})
+
+
+def _stopped_for(stopped: Mapping[str, Any] | None) -> str:
+    type = (stopped or {}).get("type")
+    return f"tickets of the type {type}" if type else "the whole desk"
 
 
 def _same(left: str, right: str) -> bool:
@@ -296,6 +311,7 @@ def _base_facts(case: Case) -> Facts:
             {
                 "stopped": bool(case.memory.stopped),
                 "stopped_because": (case.memory.stopped or {}).get("reason", ""),
+                "stopped_for": _stopped_for(case.memory.stopped),
                 **case.playbook.policies.settings.model_dump(),
             },
             source="runbook",

@@ -24,12 +24,13 @@ from orchestrator.domain.resolution import (
     Outcome,
     Proposal,
     Provenance,
+    Rung,
     StepRecord,
     Verdict,
 )
 from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Ticket
-from orchestrator.domain.triage import Triage
+from orchestrator.domain.triage import OTHERS, Triage
 from orchestrator.ports import Claim, Clock, Embedder, LanguageModel, Reranker, Store, SystemsOfRecord, Transaction
 from orchestrator.resolution.act import judge
 from orchestrator.resolution.budgets import BASELINE_DAYS, DAY, HOUR
@@ -151,8 +152,8 @@ def _begin(works: Sequence[Work], desk: Desk, driven: Driven) -> list[tuple[Work
                 playbook=desk.playbook,
                 started_at=desk.clock(),
                 secret=desk.secret,
-                shadow=work.ticket.autonomy_rung == SHADOW,
-                reads_in_shadow=desk.reads_in_shadow,
+                shadow=work.ticket.autonomy_rung == SHADOW or memories[work.ticket.id].rung is Rung.SHADOW,
+                reads_in_shadow=desk.reads_in_shadow or work.claim is not None,
             )
             begun.append((work, case))
         except Exception as error:
@@ -170,11 +171,12 @@ def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: d
     contacts = tx.contacts(emails, since=now - timedelta(days=settings.contact_days)) if emails else {}
     leads = tx.tickets(sorted({work.triage.link.ticket_id for work in works if work.triage.link}))
     switch = tx.kill_switch()
+    rungs, stopped_types = tx.ladder.rungs(), tx.ladder.stopped_types(now=now)
     turns = tx.turns([ticket_id for ticket_id, found in steps.items() if found])
     spending = _spending(tx, works, playbook, now=now)
     memories = {}
     for work in works:
-        email = work.ticket.requester.email.lower()
+        email, category = work.ticket.requester.email.lower(), _type_of(work)
         memories[work.ticket.id] = Memory(
             steps=steps.get(work.ticket.id, []),
             approvals=approvals.get(work.ticket.id, []),
@@ -182,13 +184,24 @@ def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: d
             earlier_contacts=sum(
                 row["id"] != work.ticket.id and row["created_at"] <= work.ticket.created_at for row in contacts.get(email, [])
             ),
-            stopped=switch if switch.get("stopped") else None,
+            stopped=switch if switch.get("stopped") else stopped_types.get(category),
             lead=leads.get(work.triage.link.ticket_id) if work.triage.link else None,
             turns=turns.get(work.ticket.id, ()),
             spending=spending,
             attempts=_attempts(work, contacts.get(email, []), now=now),
+            rung=_rung_of(category, rungs, playbook),
         )
     return memories
+
+
+def _type_of(work: Work) -> str:
+    classification = work.triage.classification
+    return OTHERS if classification.abstained else classification.category
+
+
+def _rung_of(category: str, rungs: Mapping[str, Rung], playbook: Playbook) -> Rung:
+    """As the ladder has it, else as the reviewed file begins. For `Others` there is nothing to be careful with: no runbook serves it."""
+    return Rung.FULL if category == OTHERS else rungs.get(category) or playbook.ladder.begins(category)
 
 
 def _was_asked(steps: Sequence[StepRecord]) -> bool:
@@ -437,17 +450,13 @@ class _Round:
     def _write_intents(self, calls: Sequence[_Call]) -> dict[str, str]:
         """One transaction. Where autonomy was stopped meanwhile nothing is written: ticket id -> why it does not go on."""
         now = self.desk.clock()
-        claims = [call.run.work.claim for call in calls if call.run.work.claim is not None]
 
         def write(tx: Transaction) -> dict[str, str]:
-            switch = tx.kill_switch()
-            if switch.get("stopped"):
-                return {
-                    call.run.id: f"Autonomy is stopped for the whole desk ({switch.get('reason') or 'no reason given'})."
-                    for call in calls
-                }
-            tx.save_intended(claims, [(call.proposal, call.verdict) for call in calls], now=now)
-            for call in calls:
+            stopped = _stopped(tx, calls, now=now)
+            going = [call for call in calls if call.run.id not in stopped]
+            claims = [call.run.work.claim for call in going if call.run.work.claim is not None]
+            tx.save_intended(claims, [(call.proposal, call.verdict) for call in going], now=now)
+            for call in going:
                 if isinstance(effect := call.run.effect, SendCode):
                     tx.issue_code(
                         call.run.id,
@@ -455,7 +464,7 @@ class _Round:
                         code_sha256=effect.code_sha256,
                         expires_at=now + timedelta(minutes=effect.minutes),
                     )
-            return {}
+            return stopped
 
         return self.desk.store.run(write)
 
@@ -551,6 +560,21 @@ class _Round:
             _advance(call.run, Acted(verdict=call.verdict, observation=observation), self.driven)
         else:
             _advance(call.run, observation, self.driven)
+
+
+def _stopped(tx: Transaction, calls: Sequence[_Call], *, now: datetime) -> dict[str, str]:
+    """Ticket id -> why nothing acts for it at this moment: autonomy of the desk or of its type is stopped."""
+    switch = tx.kill_switch()
+    if switch.get("stopped"):
+        why = f"Autonomy is stopped for the whole desk ({switch.get('reason') or 'no reason given'})."
+        return {call.run.id: why for call in calls}
+    types = tx.ladder.stopped_types(now=now)
+    stopped = {call.run.id: (call.run.case.category, types.get(call.run.case.category)) for call in calls}
+    return {
+        ticket_id: f"Autonomy is stopped for tickets of the type {type} ({switch['reason']})."
+        for ticket_id, (type, switch) in stopped.items()
+        if switch
+    }
 
 
 def _look_up(run: _Run, effect: Read) -> Proposal:

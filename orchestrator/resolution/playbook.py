@@ -1,13 +1,17 @@
 """Everything reviewed that the desk acts by: catalogue, runbooks, policies, texts. Loads all, or lists all problems."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+from orchestrator.autonomy.settings import Ladder, load_ladder
 from orchestrator.domain.actions import Action
+from orchestrator.domain.autonomy import RUNGS
 from orchestrator.domain.errors import ConfigurationError
+from orchestrator.domain.resolution import Rung
+from orchestrator.domain.triage import OTHERS
 from orchestrator.resolution.catalog import load_catalog
 from orchestrator.resolution.policies import Policies, load_policies
 from orchestrator.resolution.replies import Macros, load_macros
@@ -23,10 +27,23 @@ class Playbook:
     policies: Policies
     macros: Macros
     groups: Mapping[str, str]  # category -> assignment group
+    ladder: Ladder = field(default_factory=Ladder)
 
     def serving(self, category: str) -> list[Runbook]:
         """The runbooks of a ticket type, in the order of their files."""
         return [runbook for runbook in self.runbooks.values() if category in runbook.ticket_types]
+
+    def acts(self, category: str) -> list[Action]:
+        """What the runbooks of a type may do."""
+        return [self.actions[name] for name in sorted({act.act for book in self.serving(category) for act in book.acts})]
+
+    def ceiling(self, category: str) -> Rung:
+        """The freest rung that a runbook of the type is reviewed for."""
+        return max((runbook.autonomy for runbook in self.serving(category)), key=RUNGS.index, default=Rung.SUGGEST)
+
+    def first_rungs(self) -> dict[str, Rung]:
+        """Where each ticket type begins."""
+        return {type: self.ladder.begins(type) for type in self.groups if type != OTHERS}
 
     def eligible(self, category: str) -> bool:
         """Whether tickets of this type can be resolved without a person at all: the denominator of the KPI."""
@@ -45,11 +62,13 @@ def load_playbook(company: Path = COMPANY, *, actions: Mapping[str, Action] | No
     policies, found = load_policies(company / "policies", actions=catalog, bound_names=bound)
     problems += found
     problems += _never_permitted(runbooks, policies)
+    ladder, found = load_ladder(company, categories)
+    problems += found
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise ConfigurationError(f"The desk's runbooks, policies and texts have {len(problems)} problem(s):\n{listed}")
     groups = {row["name"]: row["group"] for row in [*taxonomy["categories"], taxonomy["others"]]}
-    return Playbook(actions=catalog, runbooks=runbooks, policies=policies, macros=macros, groups=groups)
+    return Playbook(actions=catalog, runbooks=runbooks, policies=policies, macros=macros, groups=groups, ladder=ladder)
 
 
 def _never_permitted(runbooks: Mapping[str, Runbook], policies: Policies) -> list[str]:

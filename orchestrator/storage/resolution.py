@@ -32,6 +32,7 @@ from orchestrator.storage.tickets import activate_pending, no_such_ticket
 
 APPROVAL_LIFETIME_S = 24 * 3600.0
 SILENT_RUNG = "shadow"  # decides, does nothing, says nothing
+TELLING_RUNG = "notify"  # acts, then tells colleagues
 
 STATE_OF: Mapping[str, State] = {
     "resolved": State.RESOLVED,
@@ -237,7 +238,7 @@ def save_outcomes(
         bodies = {ticket_id: dump(outcome) for ticket_id, outcome in kept.items()}
         table = [_writing(before[t], outcome, bodies[t], notes.get(t, {}), now) for t, outcome in kept.items()]
         execute(connection, WRITE, columns(table, 11))
-        _post(connection, [(before[t], outcome) for t, outcome in kept.items()], now)
+        _post(connection, [(before[t], outcome, notes.get(t, {})) for t, outcome in kept.items()], now)
         log += _ask_approvals(connection, {t: o for t, o in kept.items() if isinstance(o, AwaitingApproval)}, notes, now)
         gaps.record(connection, {ticket_id: notes[ticket_id] for ticket_id in kept if ticket_id in notes}, now=now)
         for ticket_id, outcome in kept.items():
@@ -254,9 +255,13 @@ def _not_allowed(ticket: Row, outcome: Outcome) -> str:
 def _writing(ticket: Row, outcome: Outcome, body: Any, notes: Mapping[str, Any], now: datetime) -> tuple[Any, ...]:
     kind = outcome_kind(outcome)
     linked_to = number_of(outcome.ticket_id, "T") if isinstance(outcome, Linked) else None
-    reply = "" if ticket["autonomy_rung"] == SILENT_RUNG else clean(reply_of(outcome))
+    reply = "" if _silent(ticket, notes) else clean(reply_of(outcome))
     about = (dumps(notes), notes.get("runbook"), None if notes.get("eligible") is None else bool(notes["eligible"]))
     return (ticket["number"], kind, dumps(body), *about, STATE_OF[kind].value, clean(reason_of(outcome)), linked_to, reply, now)
+
+
+def _silent(ticket: Row, notes: Mapping[str, Any]) -> bool:
+    return SILENT_RUNG in (ticket["autonomy_rung"], notes.get("rung"))
 
 
 def reply_of(outcome: Outcome) -> str:
@@ -279,16 +284,19 @@ def reason_of(outcome: Outcome) -> str:
             return outcome.packet.why_stopped
 
 
-def _post(connection: Connection, written: Sequence[tuple[Row, Outcome]], now: datetime) -> None:
+def _post(connection: Connection, written: Sequence[tuple[Row, Outcome, Mapping[str, Any]]], now: datetime) -> None:
     posts = []
-    for ticket, outcome in written:
-        if ticket["autonomy_rung"] == SILENT_RUNG:
+    for ticket, outcome, notes in written:
+        if _silent(ticket, notes):
             continue
         named = {"ticket_id": ticket["id"], "source": ticket["source"], "external_id": ticket["external_id"]}
         kind = outcome_kind(outcome)
         if reply_of(outcome):
             said = {"to": ticket["requester_email"], "subject": ticket["subject"], "body": reply_of(outcome), "outcome": kind}
             posts.append((ticket["number"], "reply", dumps({**named, **said}), now))
+        if isinstance(outcome, Resolved) and notes.get("rung") == TELLING_RUNG and notes.get("runbook"):
+            told = f"Done without a person, on the rung `notify`; please look. {outcome.internal_note}"
+            posts.append((ticket["number"], "note", dumps({**named, "body": told}), now))
         status = {"state": STATE_OF[kind], "outcome": kind, "reason": reason_of(outcome)}
         posts.append((ticket["number"], "status", dumps({**named, **status}), now))
     if posts:

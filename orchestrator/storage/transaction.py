@@ -33,6 +33,7 @@ from orchestrator.storage import (
     triage,
     turns,
 )
+from orchestrator.storage.autonomy import LadderBook
 from orchestrator.storage.connection import Connection, tickets_of
 
 
@@ -303,6 +304,10 @@ class PostgresTransaction:
 
     def verify_chain(self) -> dict[str, Any]:
         return audit.verify_chain(self._connection)
+
+    @property
+    def ladder(self) -> LadderBook:
+        return LadderBook(self._connection)
 
     def kill_switch(self) -> dict[str, Any]:
         return operations.kill_switch(self._connection)

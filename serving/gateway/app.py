@@ -23,7 +23,18 @@ from serving.gateway.keys import KeyRing
 from serving.gateway.metrics import Metrics
 from serving.gateway.parts import Parts
 from serving.gateway.problems import FieldProblem, Problem, Refusal, problem_of
-from serving.gateway.routes import approvals, audit, decisions, incidents, knowledge, models, operations, tickets, training
+from serving.gateway.routes import (
+    approvals,
+    audit,
+    autonomy,
+    decisions,
+    incidents,
+    knowledge,
+    models,
+    operations,
+    tickets,
+    training,
+)
 from serving.gateway.shop import Shop
 from serving.gateway.waiting import Outcomes
 
@@ -35,6 +46,7 @@ ROUTERS = (
     audit.router,
     decisions.router,
     operations.router,
+    autonomy.router,
     models.router,
     training.router,
     pages.router,

@@ -7,6 +7,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from orchestrator.bootstrap import open_store, utc_now
+from orchestrator.resolution.playbook import COMPANY, load_playbook
 from serving.embedding import MINILM_DIMENSIONS, MINILM_NAME
 from serving.gateway.app import create_app
 from serving.gateway.company import company_names
@@ -38,7 +39,8 @@ class Gateway:
         orchestrator: DeploymentHandle,
     ) -> None:
         switch_off_phone_home()
-        categories, groups = company_names(Path(settings.company.folder) if settings.company.folder else None)
+        company = Path(settings.company.folder) if settings.company.folder else None
+        categories, groups = company_names(company)
         self._parts = Parts(
             store=open_store(dsn, pool_size=settings.database.pool_size),
             language=ServeLanguage(language),
@@ -48,6 +50,7 @@ class Gateway:
             console_secret=console_secret,
             categories=categories,
             groups=groups,
+            playbook=load_playbook(company or COMPANY),
             others={"orchestrator": status_of(orchestrator)},
         )
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from orchestrator.ports import Clock, ScoreRequest, ScoreResult
+from orchestrator.resolution.playbook import Playbook
 from orchestrator.storage.store import PostgresStore
 from serving.engine import GenerationParams, Piece
 from serving.settings import Settings
@@ -63,4 +64,5 @@ class Parts:
     console_secret: str  # keys the digests of console passwords and sessions
     categories: tuple[str, ...]  # of the taxonomy, `Others` included
     groups: tuple[str, ...]  # assignment groups
+    playbook: Playbook  # the reviewed files that the desk acts by
     others: Mapping[str, StatusOf] = field(default_factory=dict)  # further parts by name, asked for GET /v1/status

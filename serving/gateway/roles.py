@@ -40,6 +40,17 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     ("GET", "/v1/kpis"): READERS | {ML_ENGINEER},
     ("POST", "/v1/kill-switch"): frozenset({LEAD, ADMIN}),
     ("GET", "/v1/status"): frozenset({ADMIN}),
+    # the autonomy ladder
+    ("GET", "/v1/autonomy"): READERS | {ML_ENGINEER},
+    ("GET", "/v1/autonomy/scorecard"): READERS | {ML_ENGINEER},
+    ("GET", "/v1/autonomy/{type}"): READERS | {ML_ENGINEER},
+    ("POST", "/v1/autonomy/{type}"): frozenset({LEAD, ADMIN}),
+    ("GET", "/v1/qa"): READERS,
+    ("POST", "/v1/qa/{ticket_id}"): frozenset({ANALYST, LEAD}),
+    ("GET", "/v1/chaos-days"): READERS,
+    ("POST", "/v1/chaos-days"): frozenset({LEAD, ADMIN}),
+    ("GET", "/v1/chaos-days/{day_id}"): READERS,
+    ("POST", "/v1/chaos-days/{day_id}/cancel"): frozenset({LEAD, ADMIN}),
     ("POST", "/v1/console/logins"): frozenset({ADMIN}),
     # models
     ("GET", "/v1/models"): MODEL_USERS,
@@ -75,6 +86,7 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     ("GET", "/console/approvals"): READERS,
     ("POST", "/console/approvals/{approval_id}"): frozenset({APPROVER, LEAD}),
     ("POST", "/console/kill-switch"): frozenset({LEAD, ADMIN}),
+    ("GET", "/console/autonomy"): READERS,
 }
 
 BY_SESSION: frozenset[Route] = frozenset(route for route in ROUTE_ROLES if route[1].startswith("/console")) | {

@@ -201,7 +201,39 @@ class TrainingQuery(Body):
 
 
 class KillSwitchIn(Body):
-    stopped: Annotated[StrictBool, Field(description="true stops all autonomy, false lets it go on")]
+    stopped: Annotated[StrictBool, Field(description="true stops autonomy, false lets it go on")]
+    reason: Reason
+    type: Annotated[StrictStr | None, Field(max_length=100, description="of this ticket type alone; none: all of it")] = None
+
+
+class RungIn(Body):
+    rung: Literal["shadow", "suggest", "approve", "notify", "full"]
+    reason: Reason
+
+
+class FindingIn(Body):
+    finding: Annotated[
+        Literal["right", "wrong", "harmful"],
+        Field(description="harmful: it has to be put right; one is enough to send the type down"),
+    ]
+    reason: Reason
+
+
+class SampleFilters(Body):
+    model_config = ConfigDict(extra="forbid")
+    type: Query
+    open: Annotated[bool, Field(description="those alone that nobody has looked at yet")] = True
+    limit: Annotated[int, Field(100, ge=1, le=500)]
+
+
+class ChaosDayIn(Body):
+    type: Annotated[StrictStr, Field(min_length=1, max_length=100)]
+    starts_at: Instant
+    ends_at: Instant
+    reason: Reason
+
+
+class CancelIn(Body):
     reason: Reason
 
 

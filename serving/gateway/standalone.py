@@ -5,6 +5,7 @@ import secrets
 from fastapi import FastAPI
 
 from orchestrator.bootstrap import open_store, utc_now
+from orchestrator.resolution.playbook import load_playbook
 from orchestrator.storage.store import PostgresStore
 from serving.gateway.app import create_app
 from serving.gateway.company import company_names
@@ -29,4 +30,5 @@ def standalone_parts(store: PostgresStore, *, settings: Settings | None = None) 
         console_secret=secrets.token_hex(32),
         categories=categories,
         groups=groups,
+        playbook=load_playbook(),
     )

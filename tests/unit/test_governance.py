@@ -36,7 +36,12 @@ def facts(**more: Any) -> Facts:
         "account": ACCOUNT,
         "signals": {"distress": False, "legal_threat": False},
         "contact": {"furious_again": False},
-        "desk": {"stopped": False, "stopped_because": "", **PLAYBOOK.policies.settings.model_dump()},
+        "desk": {
+            "stopped": False,
+            "stopped_because": "",
+            "stopped_for": "the whole desk",
+            **PLAYBOOK.policies.settings.model_dump(),
+        },
         "payment": PAYMENT,
         "left": 40.0,
         "arguments": {"payment_id": "PAY-1", "amount": 40.0, "reason": "Duplicate of PAY-0"},
@@ -96,7 +101,11 @@ def test_a_small_refund_of_the_requesters_own_duplicate_is_allowed_with_the_rule
 @pytest.mark.parametrize(
     ("changed", "decision", "rule"),
     [
-        ({"desk": {"stopped": True, "stopped_because": "drill"}}, Decision.HAND_OVER, "kill-switch"),
+        (
+            {"desk": {"stopped": True, "stopped_because": "drill", "stopped_for": "the whole desk"}},
+            Decision.HAND_OVER,
+            "kill-switch",
+        ),
         ({"own": False, "owner": "acc-oak"}, Decision.DENY, "own-records-only"),
         ({"owner": None, "own": False}, Decision.DENY, "own-records-only"),
         ({"assurance": "claimed"}, Decision.NEEDS_IDENTITY, "proof-where-the-runbook-wants-it"),

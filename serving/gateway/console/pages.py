@@ -8,10 +8,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from orchestrator.domain.autonomy import RUNGS
 from orchestrator.domain.errors import ModelUnavailable
 from orchestrator.domain.tickets import Author, Message
 from orchestrator.storage import console
 from orchestrator.storage.transaction import PostgresTransaction
+from serving.gateway import ladder
 from serving.gateway.console import views
 from serving.gateway.console.rendering import asset, render
 from serving.gateway.console.sessions import COOKIE, SESSION_LIFETIME, Session, same
@@ -326,6 +328,20 @@ async def knowledge_gaps(request: Request) -> Response:
 
 
 # --- incidents ---
+
+
+@router.get("/console/autonomy")
+async def autonomy(request: Request) -> Response:
+    """The ladder: where each type stands, and what it still has to show."""
+    shop = shop_of(request)
+    playbook, now = shop.parts.playbook, shop.parts.clock()
+
+    def read(tx: PostgresTransaction) -> dict[str, Any]:
+        open_samples = [row for row in ladder.sample(tx, playbook) if not row["finding"]]
+        days = [day for day in tx.ladder.chaos_days() if day.cancelled_at is None and day.ends_at > now]
+        return {"types": ladder.ladder(tx, playbook, now), "samples": open_samples[:PAGE_SIZE], "days": days, "rungs": RUNGS}
+
+    return await _page(request, "autonomy.html", read)
 
 
 @router.get("/console/incidents")

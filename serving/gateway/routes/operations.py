@@ -13,6 +13,7 @@ from serving.gateway.documentation import page
 from serving.gateway.door import visit_of
 from serving.gateway.metrics import CONTENT_TYPE, Gauge
 from serving.gateway.once import Answer, once
+from serving.gateway.routes.autonomy import known_type
 from serving.gateway.shop import Shop, shop_of
 
 router = APIRouter(tags=["operations"])
@@ -26,14 +27,21 @@ async def kpis(request: Request) -> JSONResponse:
 
 @router.post("/v1/kill-switch")
 async def kill_switch(switch: schemas.KillSwitchIn, request: Request) -> JSONResponse:
-    """Stop all autonomy, or let it go on. It counts for the next action of every worker."""
+    """Stop autonomy, of one ticket type or all of it, or let it go on. It counts for the next action of every worker."""
     shop, caller = shop_of(request), visit_of(request).caller
-    return (await once(request, shop.desk, lambda tx: switched(tx, switch.stopped, switch.reason, caller.name))).response()
+    if switch.type is not None:
+        known_type(shop, switch.type)
+    return (
+        await once(request, shop.desk, lambda tx: switched(tx, switch.stopped, switch.reason, caller.name, type=switch.type))
+    ).response()
 
 
-def switched(tx: PostgresTransaction, stopped: bool, reason: str, by: str) -> Answer:
-    tx.set_kill_switch(stopped=stopped, reason=reason, by=by)
-    return Answer(status=200, body=tx.kill_switch())
+def switched(tx: PostgresTransaction, stopped: bool, reason: str, by: str, *, type: str | None = None) -> Answer:
+    if type is None:
+        tx.set_kill_switch(stopped=stopped, reason=reason, by=by)
+        return Answer(status=200, body=tx.kill_switch())
+    tx.ladder.set_type_switch(type, stopped=stopped, reason=reason, by=by)
+    return Answer(status=200, body={"type": type, "stopped": stopped, "reason": reason, "by": by})
 
 
 @router.get("/v1/status")
