@@ -136,7 +136,7 @@ class InstantSystems:
 def _route_of(action: Action) -> tuple[Route, dict[str, str]]:
     """The sandbox's route that an action's path names, and which argument each of the route's placeholders takes."""
     parts = action.path.strip("/").split("/")
-    for route in ROUTES:
+    for route in sorted(ROUTES, key=lambda route: route.path.count("{")):
         pattern = route.path.strip("/").split("/")
         if route.method == action.method and len(pattern) == len(parts) and all(map(_fits, pattern, parts)):
             return route, {name[1:-1]: part[1:-1] for name, part in zip(pattern, parts, strict=True) if name[0] == "{"}
@@ -177,6 +177,12 @@ class _MemoryRecords:
                     index.get(str(before.get(field)).lower(), {}).pop(key, None)
                 index.setdefault(str(record.get(field)).lower(), {})[key] = None
         return dict(record)
+
+    def drop(self, kind: str, key: str) -> None:
+        gone = self._kinds.get(kind, {}).pop(key, None)
+        for (of, field), index in self._by.items():
+            if of == kind and gone is not None:
+                index.get(str(gone.get(field)).lower(), {}).pop(key, None)
 
     def next_id(self, kind: str, prefix: str) -> str:
         self._numbers[kind] = self._numbers.get(kind, 0) + 1

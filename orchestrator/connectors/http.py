@@ -109,6 +109,8 @@ class HttpSystemsOfRecord:
         found = self._actions.get(action)
         if found is None:
             return self._not_sent({"action": action}, [f"The catalogue has no action {action!r}"])
+        if not found.reviewed:
+            return self._not_sent({"action": action}, [f"{action} is a draft; nobody has reviewed it yet"])
         try:
             request = _bind(found, arguments, idempotency_key)
         except _Unsendable as error:

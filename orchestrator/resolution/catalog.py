@@ -8,36 +8,121 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.domain.actions import Action, BlastRadius, Risk
+from orchestrator.domain.actions import (
+    Action,
+    Approvers,
+    BlastRadius,
+    Idempotency,
+    Identity,
+    Limits,
+    Observe,
+    Probe,
+    Rate,
+    Risk,
+)
 from orchestrator.domain.errors import BadInput, ConfigurationError
 from orchestrator.domain.schemas import Schema
+from orchestrator.resolution.catalog_rules import across, of_one
 
 BUNDLED = Path(__file__).parent.parent / "company" / "actions.yaml"
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
-_CALL = re.compile(r"(GET|POST|PUT|DELETE) (/[^\s?#]*)")
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/[^\s?#]*)")
+_SECTIONS = {"types", "schemas", "systems", "actions"}  # `types` holds YAML anchors alone
 
 
-class _Entry(BaseModel):
-    """One action as the file writes it."""
-
+class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Observe(_Part):
+    read: str
+    arguments: dict[str, Any] = Field(default={}, alias="with")
+
+    def record(self) -> Observe:
+        return Observe(read=self.read, arguments=self.arguments)
+
+
+class _Probe(_Part):
+    read: str | None = None  # the same as `observe` where it says nothing
+    arguments: dict[str, Any] = Field(default={}, alias="with")
+    expect: list[dict[str, Any]] = Field(min_length=1)
+
+    def record(self, observe: Observe) -> Probe:
+        where = observe if self.read is None else Observe(read=self.read, arguments=self.arguments)
+        return Probe(observe=where, expect=tuple(self.expect))
+
+
+class _PerTarget(_Part):
+    calls: int = Field(ge=1)
+    within_minutes: int = Field(ge=1)
+
+
+class _Limits(_Part):
+    per_ticket: int | None = Field(default=None, ge=1)
+    per_target: _PerTarget | None = None
+    per_desk_per_day: int | None = Field(default=None, ge=1)
+    amount: str | None = None
+    max_amount: float | None = Field(default=None, gt=0)
+
+    def record(self) -> Limits:
+        return Limits(
+            per_ticket=self.per_ticket,
+            per_target=self.per_target.calls if self.per_target else None,
+            target_window_minutes=self.per_target.within_minutes if self.per_target else None,
+            per_desk_per_day=self.per_desk_per_day,
+            amount=self.amount,
+            max_amount=self.max_amount,
+        )
+
+
+class _Approvers(_Part):
+    roles: list[Literal["approver", "lead", "admin", "cab", "ecab"]] = Field(min_length=1)
+    quorum: int = Field(default=1, ge=1, le=5)
+
+
+class _Compensation(_Part):
+    action: str
+    arguments: dict[str, Any] = Field(default={}, alias="with")
+
+
+class _Rate(_Part):
+    calls: int = Field(ge=1)
+    per_s: float = Field(gt=0)
+
+
+class _System(_Part):
+    rate: _Rate | None = None
+
+
+class _Entry(_Part):
+    """One action as the file writes it."""
 
     title: str = Field(min_length=1)
     system: str = Field(min_length=1)
-    call: str
+    call: str | None = None
     query: dict[str, str] = {}
     body: dict[str, str] = {}
+    tool: str | None = Field(default=None, min_length=1)
+    pin: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    claims: dict[str, Any] = {}  # what a server says of its tool; for the reviewer, read by nobody else
     input: dict[str, Any]
     output: dict[str, Any]
     writes: bool
     risk: Literal["read", "low", "medium", "high"]
     blast_radius: Literal["one_person", "one_account", "one_service", "everyone"]
     reversible: bool = False
-    compensation: str | None = None
-    idempotent: bool = True
+    compensation: str | _Compensation | None = None
+    idempotency: Literal["key", "natural", "none"] = "key"
     timeout_s: float = Field(default=10.0, gt=0, le=120)
+    observe: _Observe | Literal["none"] | None = None
+    because: str | None = Field(default=None, min_length=1)
+    preconditions: list[dict[str, Any]] = []
+    probe: _Probe | None = None
+    limits: _Limits | None = None
+    identity: Literal["none", "claimed", "authenticated", "proven"] | None = None
+    approvers: _Approvers | None = None
+    target: list[str] | None = None
+    reviewed: bool = True
 
 
 class Catalog(Mapping[str, Action]):
@@ -68,15 +153,28 @@ class Catalog(Mapping[str, Action]):
 
 def load_catalog(path: Path = BUNDLED) -> Catalog:
     """Read and check the whole file; raises ConfigurationError that lists every problem at once."""
-    problems: list[str] = []
-    entries = _entries(path, problems)
-    actions = {name: action for name, entry in entries.items() if (action := _action(name, entry, problems)) is not None}
-    for action in actions.values():
-        problems += _compensation_problems(action, actions, entries)
+    catalog, problems = read_catalog(path)
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise ConfigurationError(f"The action catalogue {path} has {len(problems)} problem(s):\n{listed}")
-    return Catalog(actions)
+    return catalog
+
+
+def read_catalog(path: Path) -> tuple[Catalog, list[str]]:
+    """What could be read, and every problem of the file. Only a catalogue without problems may be worked with."""
+    problems: list[str] = []
+    document = _document(path, problems)
+    entries = {str(name): entry for name, entry in document.get("actions", {}).items()}
+    rates = _rates(document.get("systems"), problems)
+    schemas = document.get("schemas") or {}
+    actions: dict[str, Action] = {}
+    for name, raw in entries.items():
+        action = _action(name, raw, schemas, rates, problems)
+        if action is not None:
+            actions[name] = action
+    for action in actions.values():
+        problems += [f"{action.name}: {problem}" for problem in across(action, actions, frozenset(entries))]
+    return Catalog(actions), problems
 
 
 class _OnceLoader(yaml.SafeLoader):
@@ -92,7 +190,7 @@ class _OnceLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _entries(path: Path, problems: list[str]) -> dict[str, Any]:
+def _document(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -102,101 +200,107 @@ def _entries(path: Path, problems: list[str]) -> dict[str, Any]:
     if not isinstance(entries, dict) or not entries:
         problems.append("it has no mapping 'actions' with at least one action")
         return {}
-    if unknown := sorted(str(key) for key in set(document) - {"actions", "types"}):
-        problems.append(f"unknown top-level key(s): {', '.join(unknown)}; known: types, actions")
-    return {str(name): entry for name, entry in entries.items()}
+    if unknown := sorted(str(key) for key in set(document) - _SECTIONS):
+        problems.append(f"unknown top-level key(s): {', '.join(unknown)}; known: types, schemas, systems, actions")
+    return document
 
 
-def _action(name: str, raw: Any, problems: list[str]) -> Action | None:
+def _rates(raw: Any, problems: list[str]) -> dict[str, Rate]:
+    """The rate of every system that names one."""
+    rates: dict[str, Rate] = {}
+    for name, each in (raw or {}).items():
+        try:
+            rate = _System.model_validate(each).rate
+        except ValidationError as error:
+            problems += _complaints(f"systems.{name}", error)
+        else:
+            if rate is not None:
+                rates[str(name)] = Rate(calls=rate.calls, per_s=rate.per_s)
+    return rates
+
+
+def _complaints(what: str, error: ValidationError) -> list[str]:
+    return [f"{what}: {'.'.join(map(str, e['loc'])) or 'the entry'}: {e['msg']} (got {e['input']!r:.60})" for e in error.errors()]
+
+
+def _action(name: str, raw: Any, schemas: Mapping[str, Any], rates: Mapping[str, Rate], problems: list[str]) -> Action | None:
     try:
         entry = _Entry.model_validate(raw)
     except ValidationError as error:
-        problems += [
-            f"{name}: {'.'.join(map(str, e['loc'])) or 'the entry'}: {e['msg']} (got {e['input']!r:.60})" for e in error.errors()
-        ]
+        problems += _complaints(name, error)
         return None
-    call = _CALL.fullmatch(entry.call)
-    if call is None:
-        problems.append(f"{name}: call must be 'METHOD /path', with GET, POST, PUT or DELETE, not {entry.call!r}")
+    call = _CALL.fullmatch(entry.call or "")
+    if call is None and entry.tool is None:
+        problems.append(f"{name}: call must be 'METHOD /path', with GET, POST, PUT, PATCH or DELETE, not {entry.call!r}")
         return None
-    schema = {"type": "object", "additionalProperties": False, **entry.input}
-    action = Action(
+    action = _record(name, entry, ("", "") if call is None else (call[1], call[2]), schemas, rates)
+    problems += [f"{name}: {problem}" for problem in of_one(action, both=entry.call is not None and entry.tool is not None)]
+    return action
+
+
+def _record(name: str, entry: _Entry, call: tuple[str, str], schemas: Mapping[str, Any], rates: Mapping[str, Rate]) -> Action:
+    observe = entry.observe.record() if isinstance(entry.observe, _Observe) else None
+    compensation = _Compensation(action=entry.compensation) if isinstance(entry.compensation, str) else entry.compensation
+    return Action(
         name=name,
         title=entry.title,
         system=entry.system,
-        method=call[1],
-        path=call[2],
+        method=call[0],
+        path=call[1],
         query=entry.query,
         body=entry.body,
-        input=Schema(schema),
-        output=Schema(entry.output),
+        tool=entry.tool,
+        pin=entry.pin,
+        input=Schema(_whole({"type": "object", "additionalProperties": False, **entry.input}, schemas)),
+        output=Schema(_whole(entry.output, schemas)),
         writes=entry.writes,
         risk=Risk(entry.risk),
         blast_radius=BlastRadius(entry.blast_radius),
         reversible=entry.reversible,
-        compensation=entry.compensation,
-        idempotent=entry.idempotent,
+        compensation=compensation.action if compensation else None,
+        compensation_with=compensation.arguments if compensation else {},
+        idempotency=Idempotency(entry.idempotency),
         timeout_s=entry.timeout_s,
+        observe=observe,
+        unobserved_because=entry.because if entry.observe == "none" else None,
+        preconditions=tuple(entry.preconditions),
+        probe=entry.probe.record(observe) if entry.probe and observe else None,
+        limits=entry.limits.record() if entry.limits else Limits(),
+        identity=Identity(entry.identity or ("claimed" if entry.writes else "none")),
+        approvers=Approvers(roles=tuple(entry.approvers.roles), quorum=entry.approvers.quorum) if entry.approvers else None,
+        rate=rates.get(entry.system),
+        target=tuple(entry.target) if entry.target is not None else _target(call[1], observe),
+        reviewed=entry.reviewed,
     )
-    found = [f"{name}: {problem}" for problem in (*_schema_problems(action), *_binding_problems(action), *_rule_problems(action))]
-    problems += found
-    return None if found else action
 
 
-def _schema_problems(action: Action) -> Iterator[str]:
-    for what, schema in (("input", action.input), ("output", action.output)):
-        if flaw := schema.flaw():
-            yield f"{what} is no JSON Schema: {flaw}"
-    if action.input.document.get("type") != "object" or action.input.document.get("additionalProperties") is not False:
-        yield "input must be an object whose additionalProperties is false"
-    properties = action.input.document.get("properties")
-    if not isinstance(properties, dict):
-        yield "input needs properties (empty where the action takes no arguments)"
-    elif unknown := sorted(set(action.input.document.get("required", [])) - set(properties)):
-        yield f"input requires what it does not describe: {', '.join(unknown)}"
+def _target(path: str, observe: Observe | None) -> tuple[str, ...]:
+    """The arguments that the observing read takes; without one, those in the path."""
+    if observe is not None:
+        named = [str(value) for value in observe.arguments.values()]
+        return tuple(value.removeprefix("$arguments.") for value in named if value.startswith("$arguments."))
+    return tuple(re.findall(r"\{(\w+)\}", path))
 
 
-def _binding_problems(action: Action) -> Iterator[str]:
-    """Every argument goes to exactly one place of the request, and every place has its argument."""
-    arguments = set(action.input.document.get("properties") or {})
-    placeholders = _PLACEHOLDER.findall(action.path)
-    used = [*placeholders, *action.query.values(), *action.body.values()]
-    for name in sorted(set(used) - arguments):
-        yield f"the request uses {name!r}, which the input does not describe"
-    for name in sorted(arguments - set(used)):
-        yield f"the input takes {name!r}, which goes nowhere in the request"
-    for name in sorted({name for name in used if used.count(name) > 1}):
-        yield f"{name!r} goes to more than one place of the request"
-    for name in placeholders:
-        if name not in action.input.document.get("required", []):
-            yield f"{name!r} stands in the path, so it must be required"
-    if "{" in _PLACEHOLDER.sub("", action.path) or "}" in _PLACEHOLDER.sub("", action.path):
-        yield f"the path {action.path!r} has a brace that is no placeholder"
+def _whole(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with those of the file's `schemas` that it reaches through `$ref: '#/$defs/NAME'`, as its own `$defs`."""
+    reached: dict[str, Any] = {}
+    waiting = list(_references(schema))
+    while waiting:
+        name = waiting.pop()
+        if name not in reached and name in schemas:
+            reached[name] = schemas[name]
+            waiting += _references(schemas[name])
+    return {**schema, "$defs": {**reached, **schema.get("$defs", {})}} if reached else dict(schema)
 
 
-def _rule_problems(action: Action) -> Iterator[str]:
-    if not _NAME.fullmatch(action.name):
-        yield "a name is 'system.verb_object', lower case"
-    elif action.name.partition(".")[0] != action.system:
-        yield f"its name does not begin with its system, {action.system!r}"
-    if action.writes == (action.method == "GET"):
-        yield f"writes is {str(action.writes).lower()}, but the method is {action.method}"
-    if action.writes == (action.risk is Risk.READ):
-        yield f"writes is {str(action.writes).lower()}, but the risk is {action.risk}"
-    if action.body and action.method in ("GET", "DELETE"):
-        yield f"a {action.method} carries no body"
-    if action.reversible != (action.compensation is not None):
-        yield "reversible and compensation go together: name the action that undoes it, or say false"
-
-
-def _compensation_problems(action: Action, actions: Mapping[str, Action], entries: Mapping[str, Any]) -> Iterator[str]:
-    if action.compensation is None:
-        return
-    undo = actions.get(action.compensation)
-    if undo is None:
-        if action.compensation not in entries:  # one that is there, but wrong, was complained about already
-            yield f"{action.name}: its compensation {action.compensation!r} is not in the catalogue"
-    elif not undo.writes:
-        yield f"{action.name}: its compensation {undo.name!r} writes nothing"
-    elif missing := sorted(set(undo.input.document.get("required", [])) - set(action.input.document["properties"])):
-        yield f"{action.name}: its compensation {undo.name!r} needs {', '.join(missing)}, which the action does not have"
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        target = value.get("$ref")
+        if isinstance(target, str) and target.startswith("#/$defs/"):
+            yield target.removeprefix("#/$defs/")
+        for each in value.values():
+            yield from _references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _references(each)

@@ -11,7 +11,21 @@ from typing import Any
 from orchestrator.sandbox import world as worlds
 
 # Lists are filtered by these fields; each has an index, so that a call costs the same in a world of 100 and of 100,000 records.
-FILTERS = ("email", "account", "user_id", "service", "customer_email", "payment_id", "invoice", "order", "site", "region", "state")
+FILTERS = (
+    "email",
+    "account",
+    "user_id",
+    "reference",
+    "ticket",
+    "service",
+    "customer_email",
+    "payment_id",
+    "invoice",
+    "order",
+    "site",
+    "region",
+    "state",
+)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -61,6 +75,11 @@ class Records:
                 (kind, key, body),
             )
         return dict(record)
+
+    def drop(self, kind: str, key: str) -> None:
+        """Remove one record, if it is there."""
+        gone = self._connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, key)).rowcount
+        self.changed = self.changed or gone > 0
 
     def next_id(self, kind: str, prefix: str) -> str:
         """The next free number of a kind that calls make: "REF-000001"."""

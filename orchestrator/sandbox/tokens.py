@@ -5,7 +5,10 @@ import hmac
 
 READ = "read"
 WRITE = "write"
-SYSTEMS = ("identity", "vpn", "billing", "orders", "monitoring", "catalog", "helpdesk", "mail")
+SYSTEMS = (
+    "identity", "vpn", "billing", "orders", "monitoring", "catalog", "helpdesk", "mail", "hardware", "access", "procurement",
+    "engineering", "crm",
+)  # fmt: skip
 
 
 def token(secret: str, system: str, direction: str) -> str:

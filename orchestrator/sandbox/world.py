@@ -37,6 +37,7 @@ KINDS: Mapping[str, Kind] = {
             "email": "", "name": "", "account": None, "kind": "employee", "status": "active", "vip": False, "language": "en",
             "site": None, "region": None, "department": None, "manager_email": None, "password_expires_at": None,
             "mfa_enrolled": True, "groups": [], "password_reset_sent_at": None, "mfa_reset_at": None, "activation_sent_at": None,
+            "tokens_revoked_at": None,
         },
         addresses=("email", "manager_email"),
     ),
@@ -64,13 +65,15 @@ KINDS: Mapping[str, Kind] = {
         defaults={
             "account": None, "owner_email": None, "plan": "", "seats": 1, "monthly_price": 0, "currency": "EUR", "status": "active",
             "renews_on": None, "minimum_term_ends_on": None, "ends_on": None, "cancelled_at": None,
+            "cancelled_from": None,
         },
         addresses=("owner_email",),
     ),
     "orders": Kind(
         defaults={
             "account": None, "customer_email": None, "placed_at": None, "items": [], "total": 0, "currency": "EUR",
-            "status": "placed", "carrier": None, "tracking": None, "expected_on": None, "delivered_at": None,
+            "status": "placed", "carrier": None, "tracking": None, "expected_on": None, "delivered_at": None, "address": None,
+            "return_id": None,
         },
         addresses=("customer_email",),
     ),
@@ -78,7 +81,7 @@ KINDS: Mapping[str, Kind] = {
         key="name",
         defaults={
             "title": "", "aliases": [], "tier": 3, "owner_group": None, "regions": [], "sites": [], "depends_on": [],
-            "state": "up", "symptoms": [], "restarted_at": None,
+            "state": "up", "symptoms": [], "restarted_at": None, "disk_cleared_at": None,
         },
     ),
     "certificates": Kind(
@@ -106,7 +109,9 @@ KINDS: Mapping[str, Kind] = {
     "freeze_windows": Kind(defaults={"from": None, "until": None, "services": [], "reason": "", "emergency_allowed": False}),
 }  # fmt: skip
 
-MADE_HERE = ("refunds", "mail", "helpdesk")
+MADE_HERE = (
+    "refunds", "mail", "helpdesk", "returns", "device_orders", "badges", "purchase_requests", "bugs", "crm_accounts",
+)  # fmt: skip
 """Kinds of record that calls make; a world file may hold earlier ones."""
 
 

@@ -70,8 +70,8 @@ def test_every_action_is_whole(action):
 
 def test_what_compensates_an_action_is_compensated_by_it():
     for action in CATALOG.values():
-        if action.compensation:
-            assert CATALOG.action(action.compensation).compensation == action.name
+        if action.compensation and (back := CATALOG.action(action.compensation).compensation):
+            assert back == action.name
 
 
 @pytest.mark.parametrize(
@@ -162,3 +162,103 @@ def test_a_file_that_is_no_catalogue_is_refused(tmp_path, text, sentence):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"nowhere\.yaml"):
         load_catalog(tmp_path / "nowhere.yaml")
+
+
+WRITE = (
+    ENTRY
+    + """
+  desk.mend:
+    title: Mend
+    system: desk
+    call: POST /things/{thing_id}/mend
+    body: {cost_amount: cost_amount}
+    input: {required: [thing_id], properties: {thing_id: {type: string}, cost_amount: {type: number}}}
+    output: {type: object, properties: {id: {type: string}}}
+    writes: true
+    risk: low
+    blast_radius: one_person
+    observe: {read: desk.look, with: {thing_id: $arguments.thing_id}}
+    preconditions:
+      - {value: $before.state, is: broken}
+    probe:
+      expect:
+        - {value: $after.state, is: whole}
+    limits: {per_ticket: 2, per_target: {calls: 3, within_minutes: 15}, amount: cost_amount, max_amount: 50}
+    approvers: {roles: [lead], quorum: 2}
+"""
+)
+STATED = WRITE.replace("    output: {type: object}\n", "    output: {type: object, properties: {state: {type: string}}}\n", 1)
+
+
+def test_a_write_carries_everything_that_the_executor_asks_for(tmp_path):
+    mend = load(tmp_path, "systems: {desk: {rate: {calls: 9, per_s: 3}}}\nactions:" + STATED)["desk.mend"]
+    assert mend.observe.resolved({"arguments": {"thing_id": "t"}}) == {"thing_id": "t"} and mend.target == ("thing_id",)
+    assert mend.probe.observe == mend.observe and mend.probe.expect == ({"value": "$after.state", "is": "whole"},)
+    assert (mend.limits.per_target, mend.limits.target_window_minutes, mend.limits.max_amount) == (3, 15, 50)
+    assert (mend.approvers.roles, mend.approvers.quorum, mend.rate.calls, mend.identity) == (("lead",), 2, 9, "claimed")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("read: desk.look", "read: desk.gone", "its observe reads 'desk.gone', which is not in the catalogue"),
+        ("read: desk.look", "read: desk.mend", "its observe 'desk.mend' writes; it must be a read"),
+        ("with: {thing_id: $arguments.thing_id}", "with: {}", "its observe 'desk.look' needs 'thing_id'"),
+        ("$arguments.thing_id}", "$arguments.thing_id, more: 1}", "takes no 'more'; it takes thing_id"),
+        ("thing_id: $arguments.thing_id", "thing_id: $arguments.thing", "$arguments.thing, which is none of the arguments"),
+        ("thing_id: $arguments.thing_id", "thing_id: $arguments.cost_amount", "whose type does not fit 'thing_id'"),
+        ("thing_id: $arguments.thing_id", "thing_id: 7", "thing_id must be string, not 7"),
+        ("thing_id: $arguments.thing_id", "thing_id: $answer.id", "a read before the act knows $arguments alone"),
+        ("value: $before.state", "value: $before.stat", "$before.stat: desk.look answers nothing of that name"),
+        ("value: $before.state", "value: $after.state", "precondition 1: nothing provides $after.state"),
+        ("value: $after.state", "value: $answer.state", "expect 1: nothing provides $answer.state"),
+        ("is: whole", "iss: whole", "unknown operator `iss`"),
+        ("    probe:\n      expect:\n        - {value: $after.state, is: whole}\n", "", "it has an observe, but no probe"),
+        ("    observe: {read: desk.look, with: {thing_id: $arguments.thing_id}}\n", "", "it writes, so it needs `observe:"),
+        (
+            "    observe: {read: desk.look, with: {thing_id: $arguments.thing_id}}\n",
+            "    observe: none\n",
+            "or `observe: none` with `because: ...`",
+        ),
+        ("    approvers: {roles: [lead], quorum: 2}\n", "", "it needs approvers"),
+        ("roles: [lead]", "roles: [janitor]", "desk.mend: approvers.roles.0"),
+        (", amount: cost_amount, max_amount: 50", "", "the argument 'cost_amount' is money, so limits need amount"),
+        (", max_amount: 50", "", "limits.max_amount must say how much"),
+        ("amount: cost_amount, max", "amount: thing_id, max", "limits.amount is 'thing_id', which is no number"),
+        ("    limits:", "    target: [nobody]\n    limits:", "the target 'nobody' is none of its arguments"),
+        ("    limits:", "    identity: sworn\n    limits:", "desk.mend: identity"),
+        ("    limits:", "    tool: mend\n    limits:", "it has a call and a tool"),
+        ("    limits:", "    pin: sha256:12\n    limits:", "desk.mend: pin"),
+        (
+            "    limits:",
+            "    reversible: true\n    compensation: {action: desk.mend, with: {thing_id: $nowhere.id}}\n    limits:",
+            "its compensation takes $nowhere.id, which nothing provides",
+        ),
+        (
+            "    limits:",
+            "    reversible: true\n    compensation: {action: desk.mend, with: {thing_id: $answer.name}}\n    limits:",
+            "$answer.name: desk.mend answers nothing of that name",
+        ),
+    ],
+)
+def test_a_careless_write_is_refused_with_what_it_lacks(tmp_path, old, new, sentence):
+    assert old in STATED
+    assert sentence in problems_of(tmp_path, "actions:" + STATED.replace(old, new))
+
+
+def test_a_tool_needs_a_pin_unless_it_is_a_draft(tmp_path):
+    tool = STATED.replace("call: POST /things/{thing_id}/mend\n    body: {cost_amount: cost_amount}", "tool: mend")
+    assert "the tool 'mend' has no pin" in problems_of(tmp_path, "actions:" + tool)
+    draft = load(tmp_path, "actions:" + tool.replace("    limits:", "    reviewed: false\n    limits:"))["desk.mend"]
+    assert (draft.tool, draft.reviewed, draft.method) == ("mend", False, "")
+    pinned = tool.replace("tool: mend", f"tool: mend\n    pin: sha256:{'a' * 64}")
+    assert load(tmp_path, "actions:" + pinned)["desk.mend"].pin == "sha256:" + "a" * 64
+
+
+def test_schemas_of_the_file_are_reached_by_reference_even_in_a_circle(tmp_path):
+    schemas = "schemas:\n  Node: {type: object, properties: {next: {$ref: '#/$defs/Node'}}}\n  Unused: {type: string}\n"
+    look = load(tmp_path, schemas + "actions:" + ENTRY.replace("output: {type: object}", "output: {$ref: '#/$defs/Node'}"))[
+        "desk.look"
+    ]
+    assert set(look.output.document["$defs"]) == {"Node"}
+    assert look.output_problems({"next": {"next": {}}}) == [] and look.output_problems({"next": {"next": 3}})

@@ -1,7 +1,18 @@
 """The systems of record, one module each: a table of routes and the small functions behind them."""
 
 from orchestrator.sandbox.calls import Route
-from orchestrator.sandbox.systems import billing, catalog, helpdesk, identity, mail, monitoring, orders, vpn
+from orchestrator.sandbox.systems import (
+    billing,
+    catalog,
+    crm,
+    helpdesk,
+    identity,
+    mail,
+    monitoring,
+    orders,
+    requests,
+    vpn,
+)
 
 ROUTES: tuple[Route, ...] = (
     *identity.ROUTES,
@@ -12,4 +23,6 @@ ROUTES: tuple[Route, ...] = (
     *catalog.ROUTES,
     *helpdesk.ROUTES,
     *mail.ROUTES,
+    *requests.ROUTES,
+    *crm.ROUTES,
 )

@@ -51,14 +51,33 @@ def _subscription(call: Call, *allowed: str) -> dict[str, Any]:
 
 def cancel_subscription(call: Call) -> Answer:
     subscription = _subscription(call, "active", "paused")
-    ended = {**subscription, "status": "cancelled", "ends_on": subscription["renews_on"], "cancelled_at": call.at}
+    before = subscription["status"]
+    ended = {
+        **subscription,
+        "status": "cancelled",
+        "cancelled_from": before,
+        "ends_on": subscription["renews_on"],
+        "cancelled_at": call.at,
+    }
     return Answer(body=call.records.put("subscriptions", subscription["id"], ended))
 
 
 def reactivate_subscription(call: Call) -> Answer:
+    """Back to what it was: a subscription that was paused when it was cancelled is paused again."""
     subscription = _subscription(call, "cancelled", "paused")
-    live = {**subscription, "status": "active", "ends_on": None, "cancelled_at": None}
+    back = subscription.get("cancelled_from") or "active" if subscription["status"] == "cancelled" else "active"
+    live = {**subscription, "status": back, "ends_on": None, "cancelled_at": None, "cancelled_from": None}
     return Answer(body=call.records.put("subscriptions", subscription["id"], live))
+
+
+def pause_subscription(call: Call) -> Answer:
+    subscription = _subscription(call, "active")
+    return Answer(body=call.records.put("subscriptions", subscription["id"], {**subscription, "status": "paused"}))
+
+
+def resume_subscription(call: Call) -> Answer:
+    subscription = _subscription(call, "paused")
+    return Answer(body=call.records.put("subscriptions", subscription["id"], {**subscription, "status": "active"}))
 
 
 def renew_license(call: Call) -> Answer:
@@ -92,6 +111,8 @@ ROUTES = (
     get("/billing/subscriptions/{id}", one("subscriptions")),
     post("/billing/subscriptions/{id}/cancel", cancel_subscription),
     post("/billing/subscriptions/{id}/reactivate", reactivate_subscription),
+    post("/billing/subscriptions/{id}/pause", pause_subscription),
+    post("/billing/subscriptions/{id}/resume", resume_subscription),
     get("/billing/licenses", listing("licenses", user_id="user_id"), "user_id"),
     get("/billing/licenses/{id}", one("licenses")),
     post("/billing/licenses/{id}/renew", renew_license),

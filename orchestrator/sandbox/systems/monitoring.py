@@ -65,6 +65,16 @@ def restart_service(call: Call) -> Answer:
     return Answer(body=_shown(call, call.the("services", service["name"])))
 
 
+def clear_disk(call: Call) -> Answer:
+    """Delete temporary files and old logs at one site; what fills up again for another reason stays full."""
+    service, site = call.the("services", call.path["id"]), call.text("site")
+    if site not in service["sites"]:
+        raise Problem(404, f"{service['name']} does not run at {site!r}; it runs at {', '.join(service['sites']) or 'no site'}.")
+    call.records.put("services", service["name"], {**service, "disk_cleared_at": call.at})
+    _clear(call, service["name"], "clear_disk", lambda alert: alert["site"] == site)
+    return Answer(body=_shown(call, call.the("services", service["name"])))
+
+
 def rotate_certificate(call: Call) -> Answer:
     old = call.the("certificates", call.path["id"])
     new = {**old, "state": "valid", "expires_at": worlds.iso(a_year_after(call.now)), "rotated_at": call.at}
@@ -97,6 +107,7 @@ ROUTES = (
     get("/monitoring/deployments/{id}", one("deployments")),
     get("/monitoring/certificates", listing("certificates", service="service"), "service"),
     get("/monitoring/certificates/{id}", one("certificates")),
+    post("/monitoring/services/{id}/clear-disk", clear_disk, "site"),
     post("/monitoring/services/{id}/restart", restart_service, "site"),
     post("/monitoring/certificates/{id}/rotate", rotate_certificate),
     post("/monitoring/deployments/{id}/rollback", roll_back_deployment),

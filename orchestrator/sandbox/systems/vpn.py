@@ -38,5 +38,6 @@ ROUTES = (
     get("/vpn/sessions/{id}", one("vpn_sessions")),
     post("/vpn/sessions/{id}/reset", reset_session),
     get("/vpn/access/{id}", get_access),
+    get("/vpn/certificates/{id}", one("vpn_certificates")),
     post("/vpn/certificates/{id}/renew", renew_certificate),
 )
