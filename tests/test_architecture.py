@@ -351,6 +351,6 @@ def test_nothing_names_this_machine_or_a_package_registry() -> None:
 
 
 def test_every_test_directory_is_known() -> None:
-    known = {"unit", "integration", "serving", "acceptance", "manifests", "gpu", "benchmarks"}
+    known = {"unit", "integration", "serving", "acceptance", "manifests", "gpu", "benchmarks", "tau"}
     there = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert there <= known, there - known
