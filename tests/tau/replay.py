@@ -8,6 +8,7 @@ probe. No model takes part: the reference says what to propose, the scenario's t
 """
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -25,6 +27,7 @@ from orchestrator.resolution import conditions
 from orchestrator.resolution.facts import Facts, canonical, idempotency_key, proposal_digest, scalars
 from orchestrator.resolution.governance import authorize
 from orchestrator.resolution.look import arguments_from
+from orchestrator.resolution.playbook import COMPANY as BUNDLED
 from orchestrator.resolution.playbook import Playbook, load_playbook
 from orchestrator.resolution.replies import fill
 from orchestrator.resolution.runbooks import Act, Confirm, Read, Runbook
@@ -52,10 +55,22 @@ class Desk:
     world: World
 
 
+def company(domain: str) -> Playbook:
+    """The company's reviewed files as the desk loads them. The desk's own texts are the bundled ones, beside the company's matters."""
+    with TemporaryDirectory() as folder:
+        home = Path(folder) / domain
+        shutil.copytree(COMPANIES / domain, home)
+        matters = yaml.safe_load((home / "matters.yaml").read_text(encoding="utf-8"))
+        texts = yaml.safe_load((BUNDLED / "macros" / "replies.yaml").read_text(encoding="utf-8")) | matters
+        (home / "macros").mkdir()
+        (home / "macros" / "replies.yaml").write_text(yaml.safe_dump(texts, allow_unicode=True), encoding="utf-8")
+        return load_playbook(home)
+
+
 @contextmanager
 def opened(domain: str) -> Iterator[Desk]:
     with served(domain) as world:
-        playbook = load_playbook(COMPANIES / domain)
+        playbook = company(domain)
         systems = HttpSystemsOfRecord(
             playbook.actions, base_urls={domain: world.url}, tokens=world.tokens, clock=lambda: datetime.now(UTC)
         )

@@ -599,11 +599,11 @@ class Refusal:
 
     case: Case
     decision: str
-    rule: str
+    rules: tuple[str, ...]  # those that led to the decision
 
     @property
     def as_expected(self) -> bool:
-        return self.decision != "allow" and self.rule == self.case.rule
+        return self.decision != "allow" and self.case.rule in self.rules
 
 
 def refusals(desk: Desk, wanted: Sequence[Case]) -> list[Refusal]:
@@ -638,8 +638,8 @@ def _conversation(desk: Desk, case: Case) -> Conversation:
 
 
 def _judged(desk: Desk, conversation: Conversation, case: Case) -> Refusal:
-    judged = conversation.act(case.action, case.arguments, about=case.about)
-    return Refusal(case=case, decision=str(judged.verdict.decision), rule=judged.verdict.rule)
+    verdict = conversation.act(case.action, case.arguments, about=case.about).verdict
+    return Refusal(case=case, decision=str(verdict.decision), rules=verdict.determining or (verdict.rule,))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -652,8 +652,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = refusals(desk, cases(options.domain, every=options.every))
     total, right = Counter(each.case.rule for each in found), Counter(each.case.rule for each in found if each.as_expected)
     allowed = sum(each.decision == "allow" for each in found)
-    others = Counter((each.case.rule, each.rule) for each in found if not each.as_expected)
-    counts = {"cases": len(found), "allowed": allowed, "by_the_named_rule": sum(right.values())}
+    others = Counter((each.case.rule, ", ".join(each.rules)) for each in found if not each.as_expected)
+    alone = sum(each.as_expected and len(each.rules) == 1 for each in found)
+    counts = {"cases": len(found), "allowed": allowed, "by_the_named_rule": sum(right.values()), "by_it_alone": alone}
     if options.json:
         print(json.dumps({**counts, "rules": {rule: [right[rule], total[rule]] for rule in total}}))
     else:
