@@ -21,6 +21,7 @@ from orchestrator.pipeline.reembed import Reembedding
 from orchestrator.pipeline.shadowing import Shadowing
 from orchestrator.pipeline.triage import LINK_WINDOW, Triager
 from orchestrator.ports import Clock, Embedder, LanguageModel, Reranker, SystemsOfRecord
+from orchestrator.privacy.outgoing import Guard
 from orchestrator.resolution import drive
 from orchestrator.resolution.catalog import load_catalog
 from orchestrator.resolution.playbook import COMPANY, load_playbook
@@ -143,7 +144,8 @@ def build_desk(
     """
     playbook = load_playbook(company or COMPANY)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="systems")
-    house = House(systems=systems, clock=clock, pool=pool)
+    guard = Guard()
+    house = House(systems=systems, clock=clock, pool=pool, guard=guard)
     models = models or _standing(embedder, classifier, company or COMPANY)
     triager = Triager(
         store=store,
@@ -166,6 +168,7 @@ def build_desk(
         reads_in_shadow=reads_in_shadow,
         rewrite=load_glossary((company or COMPANY) / "glossary.yaml").rewrite,
         reranker=reranker,
+        guard=guard,
     )
     return Desk(
         store=store,

@@ -389,6 +389,9 @@ class Transaction(Protocol):
 
     def gaps(self, model: str, *, since: datetime, limit: int) -> list[Gap]: ...  # newest first
     def sensitive_texts(self) -> list[str]: ...  # of documents that may be summarized and never quoted
+    def internal_texts(self) -> list[str]:
+        """Headings and passages of documents that requesters must not read, in force or not."""
+        ...
 
     # outbox, audit, switches, keys
     def enqueue(self, ticket_id: str, kind: str, payload: Mapping[str, Any], *, now: datetime) -> None:

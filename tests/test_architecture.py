@@ -45,11 +45,13 @@ MAY_IMPORT_INSIDE: Mapping[str, frozenset[str]] = {  # rooms of the orchestrator
     "intake": frozenset({"domain", "ports"}),
     "triage": frozenset({"domain", "ports"}),
     "knowledge": frozenset({"domain", "ports", "triage", "privacy"}),  # the one guess of a language, the one look for quotations
-    "resolution": frozenset({"domain", "ports", "triage", "autonomy"}),  # a runbook asks the same prompts and alerts as triage does
+    "resolution": frozenset(
+        {"domain", "ports", "triage", "autonomy", "privacy"}
+    ),  # a runbook asks as triage does; what it tells is screened
     "storage": frozenset({"domain", "ports"}),
     "connectors": frozenset({"domain", "ports"}),
     "sandbox": frozenset(),  # a system of its own: it knows nothing of the desk
-    "pipeline": frozenset({"domain", "ports", "autonomy", "intake", "triage", "knowledge", "resolution"}),
+    "pipeline": frozenset({"domain", "ports", "autonomy", "intake", "triage", "knowledge", "resolution", "privacy"}),
     "bootstrap": frozenset(INSIDE),
 }
 HOMES: Mapping[str, tuple[str, ...]] = {  # where a library may be imported: module prefixes

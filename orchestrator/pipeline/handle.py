@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from orchestrator.domain.resolution import Outcome, Resolved
+from orchestrator.domain.resolution import Resolved
 from orchestrator.domain.tickets import Author, Stage, Ticket
 from orchestrator.domain.triage import Triage
 from orchestrator.pipeline.desk import Desk
 from orchestrator.ports import Claim, Transaction
 from orchestrator.resolution.drive import Driven, Work, drive
 from orchestrator.resolution.linked import resolve_linked
+from orchestrator.resolution.outgoing import WITHHELD, release_linked
 
 
 class Stopwatch:
@@ -81,19 +82,17 @@ def _write(
     tx.hold([*done, *(claim for group in again.values() for claim in group)])
     if driven.outcomes:
         tx.save_outcomes(driven.outcomes, notes=driven.notes, now=now)
-        _resolve_followers(tx, desk, driven.outcomes, tickets, now)
+        _resolve_followers(tx, desk, driven, tickets, now)
     tx.finish(done)
     for (why, counted), group in again.items():
         tx.retry(group, error=why, now=now, counted=counted)
 
 
-def _resolve_followers(
-    tx: Transaction, desk: Desk, outcomes: Mapping[str, Outcome], tickets: Mapping[str, Ticket], now: datetime
-) -> None:
+def _resolve_followers(tx: Transaction, desk: Desk, driven: Driven, tickets: Mapping[str, Ticket], now: datetime) -> None:
     """What waited for a ticket that is now resolved is resolved with it, in the same transaction."""
-    resolved = {ticket_id: outcome for ticket_id, outcome in outcomes.items() if isinstance(outcome, Resolved)}
+    resolved = {ticket_id: outcome for ticket_id, outcome in driven.outcomes.items() if isinstance(outcome, Resolved)}
     for ticket_id, waiting in tx.linked_to_any(list(resolved)).items():
-        outcome = resolved[ticket_id]
+        outcome, cases = resolved[ticket_id], driven.cases
         found, triages = tx.tickets(waiting), tx.triages(waiting)
         linked = [(found[i], triages[i]) for i in waiting if i in triages]
         names = desk.house.known_names(ticket.requester.email for ticket, _ in linked)
@@ -101,4 +100,6 @@ def _resolve_followers(
             tickets[ticket_id], outcome.verification, outcome.reply, linked, desk.resolution.playbook, names=names
         )
         if followers:
-            tx.save_outcomes(followers, notes={i: {"resolved_with": ticket_id} for i in followers}, now=now)
+            told, withheld = release_linked(followers, {t.id: (t, triage) for t, triage in linked}, cases[ticket_id], names)
+            notes = {i: {"resolved_with": ticket_id, **({WITHHELD: withheld[i]} if i in withheld else {})} for i in told}
+            tx.save_outcomes(told, notes=notes, now=now)

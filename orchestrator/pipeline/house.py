@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from orchestrator.domain.directory import Alert, Colleague, Deployment, Directory, FreezeWindow, Profile, Service, Site
 from orchestrator.domain.resolution import ObservationStatus
 from orchestrator.ports import Clock, SystemsOfRecord
+from orchestrator.privacy.outgoing import Guard
 
 CATALOG_FRESH = timedelta(seconds=60)
 TELEMETRY_FRESH = timedelta(seconds=2)
@@ -28,6 +29,7 @@ class House:
     systems: SystemsOfRecord
     clock: Clock
     pool: ThreadPoolExecutor
+    guard: Guard = field(default_factory=Guard)  # told every name that is read, so that no text tells it to somebody else
     _rows: dict[str, tuple[datetime, tuple[Any, ...]]] = field(default_factory=dict)
     _profiles: dict[str, tuple[datetime, Profile]] = field(default_factory=dict)
     _last: Directory = field(default_factory=Directory)
@@ -47,6 +49,7 @@ class House:
         )
         if found != self._last:
             self._last = found
+            self.guard.know(colleague.name for colleague in found.staff)
         return self._last
 
     def profiles(self, emails: Iterable[str]) -> dict[str, Profile]:
@@ -57,6 +60,7 @@ class House:
         for email, profile in zip(missing, self.pool.map(self._profile, missing), strict=True):
             if profile is not None:
                 self._profiles[email] = (now, profile)
+                self.guard.know([profile.name])
         if len(self._profiles) > MAX_PROFILES:
             self._profiles = {email: kept for email, kept in self._profiles.items() if now - kept[0] <= PROFILE_FRESH}
         return {email: self._profiles[email][1] if email in self._profiles else Profile(email=email) for email in wanted}

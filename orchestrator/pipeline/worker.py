@@ -25,12 +25,14 @@ from orchestrator.pipeline.desk import Desk
 from orchestrator.pipeline.handle import Stopwatch, handle
 from orchestrator.pipeline.ladder import keep_ladder
 from orchestrator.ports import Claim, Transaction
+from orchestrator.privacy.outgoing import shingles
 
 log = logging.getLogger("cloister.worker")
 IDLE_S = 1.0
 HOUSEKEEPING_S = 0.5
 LADDER_S = 30.0  # how often the ladder looks at its evidence
 PAUSE_AFTER_ERROR_S = 1.0
+GUARD_S = 60.0  # documents that were put meanwhile
 
 
 class Worker:
@@ -45,6 +47,7 @@ class Worker:
         self._handled = 0
         self._trouble = ""
         self._tidied = threading.Event()
+        self._guarded = 0.0
         self.ready = False
 
     def run(self, stopping: threading.Event) -> None:
@@ -115,12 +118,18 @@ class Worker:
                 embedder = self._desk.embedder  # this moment's, or why there are no models yet
                 if self._desk.knowledge and self._desk.knowledge.is_dir():
                     load_documents(self._desk.store, embedder, read_documents(self._desk.knowledge))
+                self._guard_texts()
                 self.ready = True
                 return
             except CloisterError as error:
                 self._trouble = str(error)
                 log.warning("not ready: %s", error)
                 stopping.wait(PAUSE_AFTER_ERROR_S)
+
+    def _guard_texts(self) -> None:
+        """What stands in documents for colleagues, which no requester may read word by word."""
+        self._desk.resolution.guard.internal = shingles(self._desk.store.run(lambda tx: tx.internal_texts()))
+        self._guarded = time.monotonic()
 
     def _give_back(self, claims: Sequence[Claim], error: Exception, *, counted: bool = True) -> None:
         self._troubled(error)
@@ -171,6 +180,8 @@ class Worker:
                 if started >= ladder_due:
                     ladder_due = started + LADDER_S
                     self._desk.store.run(lambda tx: keep_ladder(tx, self._desk.resolution.playbook, self._desk.clock))
+                if self.ready and time.monotonic() - self._guarded > GUARD_S:
+                    self._guard_texts()
                 while deliver(self._desk.store, self._desk.systems, self._desk.pool, self._desk.clock):
                     pass
             except CloisterError as error:

@@ -173,12 +173,13 @@ class People:
         self._unspaced: list[str] = []
         self._single: set[str] = set()
         for name in dict.fromkeys(" ".join(name.split()) for name in names):
-            self._add(name)
+            self.add(name)
 
     def __len__(self) -> int:
         return len(self._initials) + len(self._unspaced)
 
-    def _add(self, name: str) -> None:
+    def add(self, name: str) -> None:
+        """One more; whoever adds the same twice pays twice."""
         if _NOT_SPACED.search(name):
             if len(name) > 1:
                 self._unspaced.append(name)

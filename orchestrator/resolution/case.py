@@ -24,6 +24,7 @@ from orchestrator.domain.resolution import (
 from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, Author, Message, Ticket
 from orchestrator.domain.triage import OTHERS, Sentiment, Triage
+from orchestrator.privacy.outgoing import Guard
 from orchestrator.resolution.facts import Facts, canonical
 from orchestrator.resolution.judged import about_ticket
 from orchestrator.resolution.playbook import Playbook
@@ -106,6 +107,8 @@ class Case:
     proven: bool = False
     steps_taken: int = 0
     would_resolve: bool = False
+    guard: Guard = field(default_factory=Guard)  # what no text for a requester may hold
+    withheld: list[dict[str, Any]] = field(default_factory=list)  # kind and place of what was found in a text that was not sent
 
     def __post_init__(self) -> None:
         self.now = self._now()
@@ -256,6 +259,7 @@ class Case:
             **({"turns": [asdict(turn) for turn in self.turns]} if self.turns else {}),
             **({"knowledge_gap": self.gap} if self.gap else {}),
             **({"answered_from": self.answered_from} if self.answered_from else {}),
+            **({"withheld": list(self.withheld)} if self.withheld else {}),
         }
 
 

@@ -32,6 +32,7 @@ from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Ticket
 from orchestrator.domain.triage import OTHERS, Triage
 from orchestrator.ports import Claim, Clock, Embedder, LanguageModel, Reranker, Store, SystemsOfRecord, Transaction
+from orchestrator.privacy.outgoing import Guard
 from orchestrator.resolution.act import judge
 from orchestrator.resolution.budgets import BASELINE_DAYS, DAY, HOUR
 from orchestrator.resolution.case import Case, Memory
@@ -40,6 +41,7 @@ from orchestrator.resolution.effects import Act, Acted, Ask, Effect, Prove, Read
 from orchestrator.resolution.facts import canonical, proposal_digest, sha256
 from orchestrator.resolution.identify import verdict_of_code
 from orchestrator.resolution.knowing import reranked
+from orchestrator.resolution.outgoing import release
 from orchestrator.resolution.playbook import Playbook
 from orchestrator.resolution.resolve import resolve
 
@@ -76,6 +78,7 @@ class Desk:
     reads_in_shadow: bool = False
     rewrite: Callable[[str], str] = str  # a question in the house's terms
     reranker: Reranker | None = None
+    guard: Guard = field(default_factory=Guard)
 
     def __post_init__(self) -> None:
         if len(self.secret) < 16:
@@ -90,6 +93,7 @@ class Driven:
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # for save_outcomes, and for a shadow run's decision
     retry: dict[str, str] = field(default_factory=dict)  # ticket id -> why; give the claim back with `retry`
     waits: set[str] = field(default_factory=set)  # of those in `retry`: they wait for the models and have no part in it
+    cases: dict[str, Case] = field(default_factory=dict)  # of those in `outcomes`
     lost: list[str] = field(default_factory=list)  # the lease went to another worker: nothing to write any more
 
 
@@ -154,6 +158,7 @@ def _begin(works: Sequence[Work], desk: Desk, driven: Driven) -> list[tuple[Work
                 secret=desk.secret,
                 shadow=work.ticket.autonomy_rung == SHADOW or memories[work.ticket.id].rung is Rung.SHADOW,
                 reads_in_shadow=desk.reads_in_shadow or work.claim is not None,
+                guard=desk.guard,
             )
             begun.append((work, case))
         except Exception as error:
@@ -233,13 +238,19 @@ def _advance(run: _Run, answer: Any, driven: Driven) -> None:
         run.effect = next(run.way) if answer is None and run.reads == 0 else run.way.send(answer)
         run.reads += 1
     except StopIteration as done:
-        driven.outcomes[run.id] = done.value
-        driven.notes[run.id] = run.case.notes()
+        _release(run.case, done.value, driven)
     except CloisterError as error:
         driven.retry[run.id] = str(error)
     except Exception as error:
         log.exception("the way of ticket %s failed", run.id)
         driven.retry[run.id] = f"{type(error).__name__}: {error}"
+
+
+def _release(case: Case, outcome: Outcome, driven: Driven) -> None:
+    """The outcome is final: what it tells the requester is screened, before anything of it is stored."""
+    driven.outcomes[case.ticket.id] = release(case, outcome)
+    driven.notes[case.ticket.id] = case.notes()
+    driven.cases[case.ticket.id] = case
 
 
 def _drop(run: _Run, driven: Driven, why: str, *, lost: bool = False, waits: bool = False) -> None:

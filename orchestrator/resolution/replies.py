@@ -156,6 +156,7 @@ MACROS: Mapping[str, tuple[str, ...]] = {
     "handed_over": ("name", "ticket_id", "group", "matter"),
     "handed_over_urgent": ("name", "ticket_id", "group", "matter"),
     "awaiting_approval": ("name", "ticket_id", "what"),
+    "withheld": ("ticket_id",),
     "linked_incident": ("name", "ticket_id", "incident_id", "matter", "places"),
     "linked_duplicate": ("name", "ticket_id", "other_id"),
     "linked_resolved": ("name", "ticket_id", "incident_id", "matter", "places"),

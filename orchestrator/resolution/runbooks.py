@@ -19,6 +19,7 @@ from orchestrator.resolution.arguments import NAMED_BY, RECOGNIZERS
 from orchestrator.resolution.replies import template_problems, text_problems
 from orchestrator.resolution.yamlfile import Place, YamlFile, read_yaml
 
+TOLD_NAMES = frozenset({"name", "ticket_id", "proven", "named"})  # named: ids of records that the requester wrote
 BASE_NAMES = frozenset({"ticket", "requester", "user", "account", "entities", "signals", "now"})
 """Facts that every case has before its runbook begins."""
 UNTRUSTED_NAMES = frozenset({"ticket", "requester", "entities", "signals"})
@@ -450,7 +451,7 @@ class _Check:
             yield ("verify", "as"), f"`{verify.as_}` is taken already: the probe must not stand for what was read before"
         known = known | {verify.as_}
         yield from self._probe(("verify",), verify, known)
-        told = known - UNTRUSTED_NAMES | {"name", "ticket_id"}
+        told = known - UNTRUSTED_NAMES | TOLD_NAMES
         yield from self._text(("reply",), runbook.reply, told)
         yield from self._template(("note",), runbook.note, told)
         yield from self._template(
@@ -499,7 +500,7 @@ class _Check:
         yield from ((place, problem) for problem in template_problems(template, known))
 
     def _text(self, place: Place, text: Language, known: Iterable[str]) -> Iterator[tuple[Place, str]]:
-        yield from (((*place, language), problem) for language, problem in text_problems(text, [*known, "name", "ticket_id"]))
+        yield from (((*place, language), problem) for language, problem in text_problems(text, [*known, *TOLD_NAMES]))
 
     def _thing(self, place: Place, thing: str) -> Iterator[tuple[Place, str]]:
         if self.things and thing not in self.things:

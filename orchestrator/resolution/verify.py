@@ -9,6 +9,7 @@ from orchestrator.domain.resolution import (
     Resolved,
     Verification,
 )
+from orchestrator.privacy.outgoing import named_ids
 from orchestrator.resolution import conditions
 from orchestrator.resolution.case import Case, Stop
 from orchestrator.resolution.effects import Effect
@@ -68,4 +69,5 @@ def _note(case: Case, runbook: Runbook, names: Mapping[str, Any]) -> str:
 def told_names(case: Case) -> dict[str, Any]:
     hidden = {"ticket", "requester", "entities", "signals", "desk", "contact", "now"}
     facts = {name: value for name, value in case.facts.values().items() if name not in hidden}
-    return {**facts, "now": case.now.isoformat(), "name": case.name, "ticket_id": case.ticket.id}
+    sayable = {"proven": case.proven, "named": named_ids(case.words)}  # what a text may say depends on who reads it
+    return {**facts, **sayable, "now": case.now.isoformat(), "name": case.name, "ticket_id": case.ticket.id}

@@ -305,9 +305,12 @@ def _post(connection: Connection, written: Sequence[tuple[Row, Outcome, Mapping[
 
 def _outcome_events(ticket_id: str, outcome: Outcome, body: Any, notes: Mapping[str, Any]) -> list[audit.Event]:
     whole: audit.Event = (ticket_id, "outcome", audit.CLOISTER, {"kind": outcome_kind(outcome), "outcome": body, "notes": notes})
+    events = [whole]
     if isinstance(outcome, Resolved):
-        return [(ticket_id, "verified", audit.CLOISTER, {"verification": outcome.verification}), whole]
-    return [whole]
+        events.insert(0, (ticket_id, "verified", audit.CLOISTER, {"verification": outcome.verification}))
+    if notes.get("withheld"):  # kinds and places, never the values
+        events.insert(0, (ticket_id, "withheld", audit.CLOISTER, {"found": notes["withheld"]}))
+    return events
 
 
 def _ask_approvals(

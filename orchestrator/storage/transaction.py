@@ -20,6 +20,7 @@ from orchestrator.storage import (
     audit,
     decisions,
     gaps,
+    internal,
     knowledge,
     kpis,
     operations,
@@ -268,6 +269,9 @@ class PostgresTransaction:
 
     def sensitive_texts(self) -> list[str]:
         return knowledge.sensitive_texts(self._connection)
+
+    def internal_texts(self) -> list[str]:
+        return internal.texts(self._connection)
 
     # --- outbox, audit, switches, keys ---
 
