@@ -45,9 +45,7 @@ MAY_IMPORT_INSIDE: Mapping[str, frozenset[str]] = {  # rooms of the orchestrator
     "intake": frozenset({"domain", "ports"}),
     "triage": frozenset({"domain", "ports"}),
     "knowledge": frozenset({"domain", "ports", "triage", "privacy"}),  # the one guess of a language, the one look for quotations
-    "resolution": frozenset(
-        {"domain", "ports", "triage", "autonomy", "privacy"}
-    ),  # a runbook asks as triage does; what it tells is screened
+    "resolution": frozenset({"domain", "ports", "triage", "autonomy", "privacy"}),  # asks as triage does; what it tells is screened
     "storage": frozenset({"domain", "ports"}),
     "connectors": frozenset({"domain", "ports"}),
     "sandbox": frozenset(),  # a system of its own: it knows nothing of the desk

@@ -247,8 +247,14 @@ def _advance(run: _Run, answer: Any, driven: Driven) -> None:
 
 
 def _release(case: Case, outcome: Outcome, driven: Driven) -> None:
-    """The outcome is final: what it tells the requester is screened, before anything of it is stored."""
-    driven.outcomes[case.ticket.id] = release(case, outcome)
+    """The outcome is final: what it tells the requester is screened, before anything of it is stored. Unscreened, nothing goes on."""
+    try:
+        released = release(case, outcome)
+    except Exception as error:
+        log.exception("the texts of ticket %s could not be screened", case.ticket.id)
+        driven.retry[case.ticket.id] = f"{type(error).__name__}: {error}"
+        return
+    driven.outcomes[case.ticket.id] = released
     driven.notes[case.ticket.id] = case.notes()
     driven.cases[case.ticket.id] = case
 
