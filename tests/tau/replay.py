@@ -87,6 +87,7 @@ class Judged:
     verdict: Verdict
     observation: Observation | None = None
     verified: bool = False
+    stopped: str | None = None  # the precondition that did not hold just before
     impossible: str | None = None  # why the reference's own tool refuses it as well; then a refusal is right
 
     @property
@@ -99,6 +100,8 @@ class Judged:
             return f"{self.action}: allowed although the reference's tool refuses it" if self.allowed else None
         if self.verdict.decision is not Decision.ALLOW:
             return f"{self.action}: {self.verdict.decision} by {self.verdict.rule}: {self.verdict.reason}"
+        if self.stopped:
+            return f"{self.action}: just before it did not hold that {self.stopped}"
         if self.observation is None or self.observation.status is not ObservationStatus.OK:
             return f"{self.action}: the world said {self.observation and self.observation.body}"
         return None if self.verified else f"{self.action}: the probe did not confirm it"
@@ -141,14 +144,30 @@ class Conversation:
         runbook, step, facts, proposal, verdict = self._judge(action, arguments, about or {})
         if verdict.decision is not Decision.ALLOW:
             return Judged(action=action, arguments=arguments, verdict=verdict)
+        scope = {"arguments": dict(arguments), "before": self._observed(action, arguments)}
+        if failing := _first_failing(self.desk.playbook.actions[action].preconditions, scope):
+            return Judged(action=action, arguments=arguments, verdict=verdict, stopped=failing)
         observation = self.desk.systems.call(action, arguments, idempotency_key=proposal.idempotency_key)
         if observation.status is not ObservationStatus.OK:
             return Judged(action=action, arguments=arguments, verdict=verdict, observation=observation)
         self.acted = True
         self.bodies.append(observation.body)
         facts = facts.with_fact(step.as_, observation.body, source="record", detail=action)
-        done = self._verified(runbook, facts)
+        done = self._took_effect(action, scope) and self._verified(runbook, facts)
         return Judged(action=action, arguments=arguments, verdict=verdict, observation=observation, verified=done)
+
+    def _observed(self, action: str, arguments: Mapping[str, Any]) -> Any:
+        """The target as its system of record has it now; nothing where the catalogue names no read for it."""
+        observe = self.desk.playbook.actions[action].observe
+        return self.call(observe.read, observe.resolved({"arguments": dict(arguments)})).body if observe else None
+
+    def _took_effect(self, action: str, scope: Mapping[str, Any]) -> bool:
+        """The catalogue's probe: after the act the target shows what it did not show before."""
+        probe = self.desk.playbook.actions[action].probe
+        if probe is None:
+            return True
+        after = self.call(probe.observe.read, probe.observe.resolved(scope)).body
+        return _first_failing(probe.expect, {**scope, "after": after}) is None
 
     def judge(self, action: str, arguments: Mapping[str, Any], *, about: Mapping[str, Any] | None = None) -> Verdict:
         """What governance says of it, without doing it."""
@@ -271,6 +290,13 @@ class Conversation:
             return False
         facts = facts.with_fact(probe.as_, observation.body, source="record", detail=probe.read)
         return conditions.all_hold(probe.expect, facts.get)
+
+
+def _first_failing(rules: Sequence[Mapping[str, Any]], scope: Mapping[str, Any]) -> str | None:
+    """The first condition that the scope does not satisfy, in words."""
+    facts = Facts().with_facts(scope, source="record", detail="just now")
+    failing = conditions.first_failing(rules, facts.get)
+    return conditions.said(failing, facts.get) if failing else None
 
 
 def _same(left: Any, right: Any) -> bool:
