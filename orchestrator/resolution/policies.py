@@ -52,28 +52,30 @@ POLICY_NAMES = BASE_NAMES | {
 }
 """Facts that every rule can read. `freeze`, `money`, `action` ... are there when an action is judged, not for a whole ticket."""
 
-ALWAYS = (
-    "account.annual_value",
-    "account.region",
-    "account.tier",
-    "action.blast_radius",
-    "action.name",
-    "action.reversible",
-    "action.risk",
-    "anomaly",
-    "arguments.amount",
-    "assurance",
-    "change.class",
-    "confidence",
-    "freeze.active",
-    "money",
-    "own",
-    "owner",
-    "priority.level",
-    "rung",
-    "service.tier",
-    "ticket.category",
-    "ticket.channel",
+ALWAYS = frozenset(
+    {
+        "account.annual_value",
+        "account.region",
+        "account.tier",
+        "action.blast_radius",
+        "action.name",
+        "action.reversible",
+        "action.risk",
+        "anomaly",
+        "arguments.amount",
+        "assurance",
+        "change.class",
+        "confidence",
+        "freeze.active",
+        "money",
+        "own",
+        "owner",
+        "priority.level",
+        "rung",
+        "service.tier",
+        "ticket.category",
+        "ticket.channel",
+    }
 )
 """Recorded with every act whether a rule reads it or not, so that a rule of tomorrow can be tried on the decisions of today."""
 
@@ -157,21 +159,48 @@ class Policies:
         return tuple(rule for rule in self.rules if rule.concerns(action))
 
     @cached_property
-    def _paths(self) -> dict[str | None, tuple[str, ...]]:
+    def _reads(self) -> dict[str | None, "Read"]:
         return {}
 
-    def paths_for(self, action: str | None) -> tuple[str, ...]:
-        """Every fact that a rule about this action reads, in its conditions or its reason; sorted. Computed once per action."""
-        if action not in self._paths:
-            read = set(ALWAYS if action else ())
-            for rule in self.concerning(action):
-                read |= {path for condition in rule.when for path in conditions.references(condition)}
-                read |= template_paths(rule.reason)
-            for row in self.changes if action else ():
-                read |= {path for condition in row.when for path in conditions.references(condition)}
-            figures = {f"desk.{name}" for name in Settings.model_fields}  # they belong to the set, not to the case
-            self._paths[action] = tuple(sorted(read - figures))
-        return self._paths[action]
+    def paths_for(self, action: str | None) -> frozenset[str]:
+        """Every fact that a rule about this action (None: the whole ticket) reads, in its conditions or its reason."""
+        read = set(ALWAYS if action else ())
+        for rule in self.concerning(action):
+            read |= {path for condition in rule.when for path in conditions.references(condition)}
+            read |= template_paths(rule.reason)
+        for row in self.changes if action else ():
+            read |= {path for condition in row.when for path in conditions.references(condition)}
+        return frozenset(read - {f"desk.{name}" for name in Settings.model_fields})  # figures belong to the set, not to the case
+
+    def reads_for(self, action: str | None) -> "Read":
+        """The same as a tree by name, made once per action."""
+        if action not in self._reads:
+            self._reads[action] = tree_of(self.paths_for(action))
+        return self._reads[action]
+
+
+@dataclass(kw_only=True)
+class Read:
+    """A place in the facts: read as it stands, in parts, or both."""
+
+    itself: bool = False
+    parts: dict[str, "Read"] = field(default_factory=dict)
+
+
+def tree_of(paths: Iterable[str]) -> Read:
+    """What is always recorded is recorded whole, whichever of its parts a rule reads."""
+    root = Read()
+    for path in sorted(paths):
+        place = root
+        for name in path.split("."):
+            place = place.parts.setdefault(name, Read())
+        place.itself = True
+    for path in ALWAYS & set(paths):
+        place = root
+        for name in path.split("."):
+            place = place.parts.get(name, Read())
+        place.parts.clear()
+    return root
 
 
 def load_policies(folder: Path, *, actions: Mapping[str, Action], bound_names: Iterable[str]) -> tuple[Policies, list[str]]:

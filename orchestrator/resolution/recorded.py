@@ -1,18 +1,18 @@
 """A decision of governance as it is recorded: what was said, by which rules, on exactly which facts; and those facts again.
 
-Only the facts are kept that a rule about the action reads (`Policies.paths_for`), with a list of those that were not there, so that
+Only the facts are kept that a rule about the action reads (`Policies.reads_for`), with a list of those that were not there, so that
 the same set of rules comes to the same verdict again. A rule that asks for a fact that was not recorded raises NotRecorded: what
 it would have said nobody knows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.resolution import Verdict
 from orchestrator.resolution.conditions import ABSENT
 from orchestrator.resolution.facts import sha256, walk
-from orchestrator.resolution.policies import ALWAYS, Policies
+from orchestrator.resolution.policies import Policies, Read
 
 MORE = "…"  # there was more in this structure than was recorded
 
@@ -30,7 +30,7 @@ class Looked(Protocol):
 
 def recorded(action: str | None, verdict: Verdict, facts: Looked, policies: Policies, *, by_code: bool = False) -> dict[str, Any]:
     """JSON-ready. `by_code`: no rule of the set decided, but a check that no policy can loosen."""
-    kept, absent = _kept(policies.paths_for(action), facts)
+    kept, absent = _kept(policies.reads_for(action), facts)
     return {
         "action": action,
         "decision": str(verdict.decision),
@@ -46,44 +46,31 @@ def recorded(action: str | None, verdict: Verdict, facts: Looked, policies: Poli
     }
 
 
-def _kept(paths: Sequence[str], facts: Looked) -> tuple[dict[str, Any], list[str]]:
-    """The facts as one nested structure, and the paths that led nowhere. Of a structure only the parts that are read."""
-    kept: dict[str, Any] = {}
-    absent = []
-    for path in paths:
-        value = facts.look(path)
+def _kept(read: Read, facts: Looked) -> tuple[dict[str, Any], list[str]]:
+    """The facts as one nested structure, and the places that are not there. Of a structure only the parts that are read."""
+    absent: list[str] = []
+    kept = {}
+    for name, part in read.parts.items():
+        value = facts.look(name)
         if value is ABSENT:
-            absent.append(path)
-            _put(kept, path.split(".")[:-1], facts, {})
-            continue
-        in_parts = path not in ALWAYS and any(other.startswith(f"{path}.") for other in paths)
-        _put(kept, path.split("."), facts, _more(value) if in_parts else value)
+            absent.append(name)
+        else:
+            kept[name] = _part(part, value, name, absent)
     return kept, absent
 
 
-def _more(value: Any) -> Any:
-    """In place of a structure of which only parts are kept: as empty or not as the whole."""
-    if not isinstance(value, Mapping):
+def _part(read: Read, value: Any, place: str, absent: list[str]) -> Any:
+    """A list of which places are read becomes a mapping by place, which is walked the same."""
+    if not read.parts or value is None or (read.itself and not isinstance(value, Mapping)):
         return value
-    return {MORE: True} if value else {}
-
-
-def _put(kept: dict[str, Any], names: Sequence[str], facts: Looked, value: Any) -> None:
-    """Along the way a list becomes a mapping by place, which is walked the same; what is nothing, or is there whole, ends the way."""
-    if not names:
-        return
-    place = kept
-    for depth, name in enumerate(names[:-1], start=1):
-        if facts.look(".".join(names[:depth])) is None:
-            place[name] = None
-            return
-        place = place.setdefault(name, {})
-        if not isinstance(place, dict):
-            return
-    if not isinstance(value, Mapping):
-        place.setdefault(names[-1], value)
-    elif isinstance(inner := place.setdefault(names[-1], {}), dict):
-        inner.update(value)
+    kept: dict[str, Any] = {MORE: True} if read.itself and value else {}
+    for name, part in read.parts.items():
+        inner = walk(value, [name])
+        if inner is ABSENT:
+            absent.append(f"{place}.{name}")
+        else:
+            kept[name] = _part(part, inner, f"{place}.{name}", absent)
+    return kept if isinstance(value, Mapping | list | tuple) else value
 
 
 class RecordedFacts:

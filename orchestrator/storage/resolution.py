@@ -31,6 +31,7 @@ from orchestrator.storage.serialize import clean, dump, dumps, instant, load, ou
 from orchestrator.storage.tickets import activate_pending, no_such_ticket
 
 APPROVAL_LIFETIME_S = 24 * 3600.0
+JUDGED = "judged"  # of the notes: decisions with their facts, which stand in the log alone
 SILENT_RUNG = "shadow"  # decides, does nothing, says nothing
 TELLING_RUNG = "notify"  # acts, then tells colleagues
 
@@ -256,7 +257,8 @@ def _writing(ticket: Row, outcome: Outcome, body: Any, notes: Mapping[str, Any],
     kind = outcome_kind(outcome)
     linked_to = number_of(outcome.ticket_id, "T") if isinstance(outcome, Linked) else None
     reply = "" if _silent(ticket, notes) else clean(reply_of(outcome))
-    about = (dumps(notes), notes.get("runbook"), None if notes.get("eligible") is None else bool(notes["eligible"]))
+    kept = {name: value for name, value in notes.items() if name != JUDGED}
+    about = (dumps(kept), notes.get("runbook"), None if notes.get("eligible") is None else bool(notes["eligible"]))
     return (ticket["number"], kind, dumps(body), *about, STATE_OF[kind].value, clean(reason_of(outcome)), linked_to, reply, now)
 
 
