@@ -168,7 +168,7 @@ class Policies:
         for rule in self.concerning(action):
             read |= {path for condition in rule.when for path in conditions.references(condition)}
             read |= template_paths(rule.reason)
-        for row in self.changes if action else ():
+        for row in (row for row in self.changes if action in row.actions):
             read |= {path for condition in row.when for path in conditions.references(condition)}
         return frozenset(read - {f"desk.{name}" for name in Settings.model_fields})  # figures belong to the set, not to the case
 

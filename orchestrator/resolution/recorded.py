@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.resolution import Verdict
 from orchestrator.resolution.conditions import ABSENT
+from orchestrator.resolution.evaluate import change_class
 from orchestrator.resolution.facts import sha256, walk
 from orchestrator.resolution.policies import Policies, Read
 
@@ -74,7 +75,7 @@ def _part(read: Read, value: Any, place: str, absent: list[str]) -> Any:
 
 
 class RecordedFacts:
-    """The facts of a recorded decision, with the figures of the policies that they are judged by."""
+    """The facts of a recorded decision, with the figures and the table of changes of the policies that they are judged by."""
 
     def __init__(self, basis: Mapping[str, Any], policies: Policies) -> None:
         facts = dict(basis["facts"])
@@ -82,6 +83,8 @@ class RecordedFacts:
         facts["desk"] = {**(facts.get("desk") or {}), **figures}
         self._facts = facts
         self._absent = frozenset(basis["absent"])
+        if basis["action"] and (change := change_class(policies.changes, basis["action"], self.look)):
+            facts["change"] = change
 
     def look(self, path: str) -> Any:
         names = path.split(".")

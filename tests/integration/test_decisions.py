@@ -69,6 +69,13 @@ def test_other_policies_show_what_would_have_changed(house: House) -> None:
     stricter = Policies(rules=PLAYBOOK.policies.rules, changes=PLAYBOOK.policies.changes, settings=figures)
     table = replay(decisions(house), stricter).table()
     assert [(row["was"], row["becomes"], row["amount"]) for row in table] == [("allow", "needs_approval", 49.0)], table
+    nothing_standard = Policies(
+        rules=PLAYBOOK.policies.rules,
+        changes=tuple(row for row in PLAYBOOK.policies.changes if row.change != "standard"),
+        settings=PLAYBOOK.policies.settings,
+    )
+    (row,) = replay(decisions(house), nothing_standard).table()
+    assert (row["was"], row["becomes"], row["rules"]) == ("allow", "needs_approval", ["normal-change"])
     without = Policies(
         rules=tuple(rule for rule in PLAYBOOK.policies.rules if rule.id != "own-sign-in"),
         changes=PLAYBOOK.policies.changes,
@@ -93,8 +100,10 @@ def test_what_waits_for_an_approval_is_recorded_once_and_the_step_carries_no_cop
     assert outcome.verdict.basis is None
     about_act = [each for each in decisions(house, ticket_id=ticket_id) if each["basis"]["action"]]
     assert [each["basis"]["decision"] for each in about_act] == ["needs_approval"]
-    steps = house.store.run(lambda tx: tx.steps([ticket_id]))[ticket_id]
-    assert all(step.verdict and step.verdict.basis is None for step in steps)
+    done, resolved = house.handle("password_reset", "My account is locked, please reset my password.", by=ADA, portal=True)
+    assert isinstance(resolved, Resolved), resolved
+    steps = house.store.run(lambda tx: tx.steps([done]))[done]
+    assert any(step.writes for step in steps) and all(step.verdict and step.verdict.basis is None for step in steps)
 
 
 def test_refunds_of_the_day_count_for_requester_account_and_desk(house: House) -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from orchestrator.domain.resolution import Decision
 from orchestrator.resolution.conditions import ABSENT, Trouble, weigh
+from orchestrator.resolution.evaluate import change_class
 from orchestrator.resolution.facts import Facts
 from orchestrator.resolution.governance import judge_facts
 from orchestrator.resolution.playbook import load_playbook
-from orchestrator.resolution.policies import Policies, Rule, Settings
+from orchestrator.resolution.policies import ChangeRow, Policies, Rule, Settings
 
 ACT = "photo.view"
 
@@ -115,3 +116,23 @@ def test_every_change_in_the_bundled_catalog_is_of_exactly_one_class_and_normal_
     assert changes == {"monitoring.restart_service", "monitoring.rotate_certificate", "monitoring.roll_back_deployment"}
     for action in changes:
         assert playbook.policies.concerning(action) and "change.class" in playbook.policies.paths_for(action)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"safe": True, "urgent": True}, "standard"),
+        ({"safe": False, "urgent": True}, "emergency"),
+        ({"safe": False, "urgent": False}, "normal"),
+        ({}, "normal"),  # nothing is known, so nobody approved it beforehand
+    ],
+)
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_change_is_normal_unless_the_table_shows_otherwise(known: dict[str, Any], expected: str, step: int) -> None:
+    rows = [
+        ChangeRow(change="standard", actions=[ACT], when=[{"value": "$safe", "is": True}], because="safe"),
+        ChangeRow(change="emergency", actions=[ACT], when=[{"value": "$urgent", "is": True}], because="urgent"),
+    ][::step]
+    facts = Facts().with_facts(known, source="record", detail="t")
+    assert (change_class(rows, ACT, facts.look) or {})["class"] == expected
+    assert change_class(rows, "another.act", facts.look) is None
