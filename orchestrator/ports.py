@@ -14,9 +14,21 @@ import numpy as np
 
 from orchestrator.domain.aliases import DesiredAlias
 from orchestrator.domain.autonomy import ChaosDay, Evidence, Move, Standing
-from orchestrator.domain.resolution import Approval, Observation, Outcome, Proposal, Rung, StepRecord, Turn, Verdict
+from orchestrator.domain.resolution import (
+    Approval,
+    Child,
+    ChildOrder,
+    Observation,
+    Outcome,
+    ParentOf,
+    Proposal,
+    Rung,
+    StepRecord,
+    Turn,
+    Verdict,
+)
 from orchestrator.domain.spending import Spend
-from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
+from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, Requester, State, Ticket
 from orchestrator.domain.triage import Classification, Entities, Triage
 
 Result = TypeVar("Result")
@@ -343,6 +355,24 @@ class Transaction(Protocol):
 
     def save_turns(self, claims: Sequence[Claim], taken: Sequence[tuple[str, Turn]], *, now: datetime) -> None:
         """Fenced; audit *turn*. The same turn again replaces what was decided before."""
+        ...
+
+    def children(self, ids: Sequence[str]) -> dict[str, list[Child]]: ...  # by parent; in the order of opening
+    def parents(self, ids: Sequence[str]) -> dict[str, ParentOf]: ...  # of those that are parts
+    def open_children(
+        self,
+        claim: Claim,
+        orders: Sequence[tuple[ChildOrder, Triage]],
+        *,
+        opened_by: str,
+        requester: Requester,
+        now: datetime,
+    ) -> list[Child]:
+        """Each part once, with its job and its triage; gives all parts of the claimed ticket. Fenced; Conflict where one is squatted."""
+        ...
+
+    def wake_parents(self) -> int:
+        """Parents that wait for parts of which one has ended since: active again and woken. Gives how many."""
         ...
 
     def save_outcomes(self, outcomes: Mapping[str, Outcome], *, notes: Mapping[str, Mapping[str, Any]], now: datetime) -> None:

@@ -120,6 +120,42 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChildOrder:
+    """One part of a parent request, as a ticket of its own: what it is, and the values of records that it begins with."""
+
+    key: str  # unique within the parent: the same part is opened once
+    runbook: str  # its name; the child follows this one and no other
+    category: str
+    subject: str
+    description: str
+    facts: Mapping[str, Any]  # what the parent read in systems of record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """A part as its parent sees it."""
+
+    key: str
+    ticket_id: str
+    opened_by: str  # the parent's runbook, "employee_onboarding@1"
+    state: str
+    outcome: str | None
+    why: str  # the reason of its state, in a sentence
+    verified: bool  # resolved by the desk, confirmed by its own probe
+    confirmation: str | None = None  # the id that the system of record gave
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentOf:
+    """What a child knows of where it came from. Read from the desk's own table, never from what a ticket says."""
+
+    ticket_id: str
+    key: str
+    runbook: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verification:
     """The answer of the success probe: the world's word, not the model's."""
 
@@ -173,12 +209,20 @@ class AwaitingRequester:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AwaitingChildren:
+    """The parts of a parent request are under way, each as a ticket of its own."""
+
+    children: tuple[str, ...]  # the tickets that are not done yet
+    reply: str  # empty once the requester was told
+
+
+@dataclass(frozen=True, kw_only=True)
 class HandedOver:
     packet: Handover
     reply: str
 
 
-Outcome = Resolved | Linked | AwaitingApproval | AwaitingRequester | HandedOver
+Outcome = Resolved | Linked | AwaitingApproval | AwaitingRequester | AwaitingChildren | HandedOver
 
 
 class ApprovalStatus(StrEnum):

@@ -54,6 +54,10 @@ class Requester:
     assurance: Assurance = Assurance.CLAIMED
 
 
+CHILD_SOURCE = "parent"
+"""The source of the parts of parent requests. The desk alone writes it: a ticket that comes in with it is refused."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class IncomingTicket:
     """A ticket as it arrives, already checked by the wire schema."""

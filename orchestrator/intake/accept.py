@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.domain.errors import BadInput
-from orchestrator.domain.tickets import Author, IncomingTicket, Message, Requester
+from orchestrator.domain.tickets import CHILD_SOURCE, Author, IncomingTicket, Message, Requester
 from orchestrator.ports import Accepted, Transaction
 
 MAX_AHEAD = timedelta(minutes=5)
@@ -34,6 +34,8 @@ def normalize(ticket: IncomingTicket, *, now: datetime) -> tuple[IncomingTicket,
     """
     if not ticket.subject.strip() and not ticket.description.strip():
         raise BadInput("The ticket has neither a subject nor a description.", hint="Say in one of them what it is about.")
+    if ticket.source.strip() == CHILD_SOURCE:
+        raise BadInput(f"The source {CHILD_SOURCE!r} is the desk's own.", hint="Name the system that the ticket comes from.")
     created_at = _created_at(ticket.created_at, now)
     counter = [0]
     requester = Requester(

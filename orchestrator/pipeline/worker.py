@@ -163,6 +163,7 @@ class Worker:
     def _tidy(self, tx: Transaction) -> None:
         tx.expire_approvals(now=self._desk.clock())
         tx.wake(tx.stranded())
+        tx.wake_parents()
         tx.forget_commits()
         dead = [name for name in tx.lease_holders() if is_dead(name)]
         if dead:

@@ -11,10 +11,12 @@ from orchestrator.domain.resolution import (
     Approval,
     ApprovalStatus,
     AwaitingRequester,
+    Child,
     Decision,
     Observation,
     ObservationStatus,
     Outcome,
+    ParentOf,
     Proposal,
     Rung,
     StepRecord,
@@ -45,6 +47,8 @@ class Memory:
     spending: Sequence[Spend] = ()  # what acts of the whole desk gave away of late; empty where this type gives nothing away
     attempts: int = 0  # tickets of this requester and type within 24 hours, this one included
     rung: Rung = Rung.SHADOW  # of the ticket's type, as the ladder has it now
+    parent: ParentOf | None = None  # where this ticket is a part of another
+    children: Sequence[Child] = ()  # the parts of this one
 
     def act(self, key: str) -> StepRecord | None:
         return next((step for step in self.steps if step.writes and step.idempotency_key == key), None)
@@ -107,6 +111,7 @@ class Case:
     proven: bool = False
     steps_taken: int = 0
     would_resolve: bool = False
+    confirmation: str | None = None  # the id that a system of record gave for what was done
     guard: Guard = field(default_factory=Guard)  # what no text for a requester may hold
     withheld: list[dict[str, Any]] = field(default_factory=list)  # kind and place of what was found in a text that was not sent
 
@@ -189,8 +194,10 @@ class Case:
         return last.observation if last else None
 
     def begun(self, runbook: Runbook) -> bool:
-        """Whether an earlier run of this round began one of this runbook's acts."""
+        """Whether an earlier run of this round began one of this runbook's acts or opened one of its parts."""
         mine = {(act.as_, act.act) for act in runbook.acts}
+        if any(child.opened_by.split("@")[0] == runbook.name for child in self.memory.children):
+            return True
         return any(step.writes and (step.step, step.action) in mine for step in self._my_steps())
 
     def code_step(self) -> StepRecord | None:
@@ -256,6 +263,7 @@ class Case:
             "reasons": list(self.reasons),
             "proposed_actions": list(self.proposed),
             "would_resolve": self.would_resolve,
+            **({"confirmation": self.confirmation} if self.confirmation else {}),
             **({"turns": [asdict(turn) for turn in self.turns]} if self.turns else {}),
             **({"knowledge_gap": self.gap} if self.gap else {}),
             **({"answered_from": self.answered_from} if self.answered_from else {}),
@@ -272,6 +280,12 @@ OPEN_APPROVALS = frozenset({ApprovalStatus.WAITING, ApprovalStatus.APPROVED})
 def _stopped_for(stopped: Mapping[str, Any] | None) -> str:
     type = (stopped or {}).get("type")
     return f"tickets of the type {type}" if type else "the whole desk"
+
+
+def _part(case: Case) -> dict[str, Any] | None:
+    """What a part was given by its parent; None for a ticket of its own right, whatever it says."""
+    parent = case.memory.parent
+    return {**parent.facts, "parent": parent.ticket_id, "key": parent.key} if parent else None
 
 
 def _same(left: str, right: str) -> bool:
@@ -322,6 +336,7 @@ def _base_facts(case: Case) -> Facts:
             detail="the desk's settings",
         )
         .with_facts(about_ticket(ticket, triage), source="record", detail="triage")
+        .with_fact("part", _part(case), source="record", detail="the parent ticket")
         .with_fact("user", None, source="record", detail="identity.find_user")
         .with_fact("account", None, source="record", detail="billing.get_account")
     )

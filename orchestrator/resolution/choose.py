@@ -59,7 +59,7 @@ def choose_runbook(case: Case, *, choose: bool = True) -> Generator[Effect, Any,
 
 def none_fits(case: Case, plans: Sequence[Plan]) -> Stop:
     """Why no runbook fits; the type's own runbook speaks first, then the one that came furthest."""
-    acting = [plan for plan in plans if plan.runbook.acts] or plans
+    acting = [plan for plan in plans if plan.runbook.acts or plan.runbook.fan_out] or plans
     ordered = sorted(acting, key=lambda plan: (plan.runbook.ticket_types[0] != case.category, -plan.passed))
     case.runbook, case.facts = ordered[0].runbook, ordered[0].facts
     whys = list(dict.fromkeys(plan.stop.why for plan in ordered if plan.stop))
@@ -68,6 +68,9 @@ def none_fits(case: Case, plans: Sequence[Plan]) -> Stop:
 
 def candidates_for(case: Case) -> list[Runbook]:
     """The runbooks of the type. A question how something is done is answered from knowledge rather than by changing anything."""
+    if case.memory.parent:
+        mine = case.playbook.runbooks.get(case.memory.parent.runbook)
+        return [mine] if mine and mine.for_parts else []
     candidates = case.playbook.serving(case.category)
     harmless = bool(candidates) and all(_harmless(case, runbook) for runbook in candidates)
     if case.triage.signals.asks_how and not harmless:

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.domain.errors import CloisterError, FencedOut, ModelUnavailable, WorldUnavailable
+from orchestrator.domain.errors import CloisterError, Conflict, FencedOut, ModelUnavailable, WorldUnavailable
 from orchestrator.domain.resolution import (
     ApprovalStatus,
+    Child,
     Decision,
     Observation,
     ObservationStatus,
@@ -29,7 +30,7 @@ from orchestrator.domain.resolution import (
     Verdict,
 )
 from orchestrator.domain.spending import Spend
-from orchestrator.domain.tickets import Ticket
+from orchestrator.domain.tickets import CHILD_SOURCE, Ticket
 from orchestrator.domain.triage import OTHERS, Triage
 from orchestrator.ports import Claim, Clock, Embedder, LanguageModel, Reranker, Store, SystemsOfRecord, Transaction
 from orchestrator.privacy.outgoing import Guard
@@ -37,7 +38,7 @@ from orchestrator.resolution.act import judge
 from orchestrator.resolution.budgets import BASELINE_DAYS, DAY, HOUR
 from orchestrator.resolution.case import Case, Memory
 from orchestrator.resolution.codes import masked
-from orchestrator.resolution.effects import Act, Acted, Ask, Effect, Prove, Read, Search, SendCode, TakeTurn
+from orchestrator.resolution.effects import Act, Acted, Ask, Effect, OpenChildren, Prove, Read, Search, SendCode, TakeTurn
 from orchestrator.resolution.facts import canonical, proposal_digest, sha256
 from orchestrator.resolution.identify import verdict_of_code
 from orchestrator.resolution.knowing import reranked
@@ -177,7 +178,10 @@ def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: d
     leads = tx.tickets(sorted({work.triage.link.ticket_id for work in works if work.triage.link}))
     switch = tx.kill_switch()
     rungs, stopped_types = tx.ladder.rungs(), tx.ladder.stopped_types(now=now)
-    turns = tx.turns([ticket_id for ticket_id, found in steps.items() if found])
+    resumed = [ticket_id for ticket_id, found in steps.items() if found]
+    parts = tx.children(resumed)
+    parents = tx.parents([work.ticket.id for work in works if work.ticket.source == CHILD_SOURCE])
+    turns = tx.turns(resumed)
     spending = _spending(tx, works, playbook, now=now)
     memories = {}
     for work in works:
@@ -195,6 +199,8 @@ def recall(tx: Transaction, works: Sequence[Work], playbook: Playbook, *, now: d
             spending=spending,
             attempts=_attempts(work, contacts.get(email, []), now=now),
             rung=_rung_of(category, rungs, playbook),
+            parent=parents.get(work.ticket.id),
+            children=parts.get(work.ticket.id, ()),
         )
     return memories
 
@@ -287,6 +293,7 @@ class _Round:
         self._ask([(run, effect) for run, effect in effects if isinstance(effect, Ask)])
         self._search([(run, effect) for run, effect in effects if isinstance(effect, Search)])
         self._prove([run for run, effect in effects if isinstance(effect, Prove)])
+        self._open_children([(run, effect) for run, effect in effects if isinstance(effect, OpenChildren)])
         self._take_turns([(run, effect) for run, effect in effects if isinstance(effect, TakeTurn)])
         calls = [call for run, effect in effects if (call := self._call(run, effect)) is not None]
         intended = self._intend(calls)
@@ -362,6 +369,18 @@ class _Round:
             else:
                 run.case.proven = True
                 _advance(run, None, self.driven)
+
+    def _open_children(self, wanted: list[tuple[_Run, OpenChildren]]) -> None:
+        """One transaction per parent: what stands in the way of one is not the others' matter."""
+        for run, effect in wanted:
+            try:
+                children = self.desk.store.run(partial(_open, claim=run.work.claim, effect=effect, now=self.desk.clock()))
+            except FencedOut as error:
+                _drop(run, self.driven, str(error), lost=True)
+            except CloisterError as error:
+                _drop(run, self.driven, str(error))
+            else:
+                _advance(run, children, self.driven)
 
     def _take_turns(self, taken: list[tuple[_Run, TakeTurn]]) -> None:
         """What the loops decided, in one transaction; a ticket whose lease is lost drops out alone."""
@@ -611,6 +630,13 @@ def _look_up(run: _Run, effect: Read) -> Proposal:
         writes=False,
         digest=proposal_digest(run.id, effect.runbook, effect.step, effect.action, arguments),
     )
+
+
+def _open(tx: Transaction, *, claim: Claim | None, effect: OpenChildren, now: datetime) -> list[Child]:
+    assert claim is not None  # a shadow run opens nothing
+    if (switch := tx.kill_switch()).get("stopped"):
+        raise Conflict(f"Autonomy is stopped for the whole desk ({switch.get('reason') or 'no reason given'}).")
+    return tx.open_children(claim, effect.orders, opened_by=effect.opened_by, requester=effect.requester, now=now)
 
 
 def _raise_assurance(tx: Transaction, *, claim: Claim, ticket: Ticket) -> None:

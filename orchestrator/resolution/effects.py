@@ -4,7 +4,9 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.domain.resolution import Approval, Observation, Proposal, Turn, Verdict
+from orchestrator.domain.resolution import Approval, ChildOrder, Observation, Proposal, Turn, Verdict
+from orchestrator.domain.tickets import Requester
+from orchestrator.domain.triage import Triage
 from orchestrator.ports import ANYBODY, Reader, ScoreRequest
 from orchestrator.resolution.facts import Facts
 from orchestrator.resolution.runbooks import Runbook
@@ -75,6 +77,15 @@ class TakeTurn:
     turn: Turn
 
 
-Effect = Read | Act | Ask | Search | SendCode | Prove | TakeTurn
+@dataclass(frozen=True, kw_only=True)
+class OpenChildren:
+    """Open these parts of the ticket as tickets of their own, each once. Answered by the list of all its Child records."""
+
+    orders: tuple[tuple[ChildOrder, Triage], ...]
+    opened_by: str
+    requester: Requester
+
+
+Effect = Read | Act | Ask | Search | SendCode | Prove | TakeTurn | OpenChildren
 Way = Generator[Effect, Any, Any]
 """A part of a ticket's way: yields effects, is sent their answers."""

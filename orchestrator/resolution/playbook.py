@@ -15,7 +15,7 @@ from orchestrator.domain.triage import OTHERS
 from orchestrator.resolution.catalog import load_catalog
 from orchestrator.resolution.policies import Policies, load_policies
 from orchestrator.resolution.replies import Macros, load_macros
-from orchestrator.resolution.runbooks import Runbook, load_runbooks
+from orchestrator.resolution.runbooks import Runbook, load_runbooks, part_problems
 
 COMPANY = Path(__file__).parent.parent / "company"
 
@@ -31,7 +31,7 @@ class Playbook:
 
     def serving(self, category: str) -> list[Runbook]:
         """The runbooks of a ticket type, in the order of their files."""
-        return [runbook for runbook in self.runbooks.values() if category in runbook.ticket_types]
+        return [runbook for runbook in self.runbooks.values() if category in runbook.ticket_types and not runbook.for_parts]
 
     def acts(self, category: str) -> list[Action]:
         """What the runbooks of a type may do."""
@@ -61,7 +61,7 @@ def load_playbook(company: Path = COMPANY, *, actions: Mapping[str, Action] | No
     bound = {name for runbook in runbooks.values() for name in runbook.bound}
     policies, found = load_policies(company / "policies", actions=catalog, bound_names=bound)
     problems += found
-    problems += _never_permitted(runbooks, policies)
+    problems += _never_permitted(runbooks, policies) + part_problems(runbooks)
     ladder, found = load_ladder(company, categories)
     problems += found
     if problems:

@@ -14,7 +14,7 @@ from orchestrator.domain.resolution import (
 )
 from orchestrator.domain.tickets import State
 from orchestrator.domain.triage import OTHERS, LinkKind
-from orchestrator.resolution import loop
+from orchestrator.resolution import fan_out, loop
 from orchestrator.resolution.act import carry_out, foresee
 from orchestrator.resolution.case import Case, Question, Stop, Wait
 from orchestrator.resolution.choose import choose_runbook
@@ -48,6 +48,8 @@ def resolve(case: Case) -> Generator[Effect, Any, Outcome]:
         yield from carry_out(case, plan.runbook)
         if plan.runbook.loop:
             yield from loop.work(case, plan.runbook)
+        if plan.runbook.fan_out:
+            yield from fan_out.work(case, plan.runbook)
         return (yield from verify(case, plan.runbook))
     except Stop as stop:
         case.reasons.append(stop.why)

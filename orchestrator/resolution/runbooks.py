@@ -5,6 +5,7 @@ what to tell the requester. It holds no code: steps are drawn from the action ca
 (`$user.id`) or literals, rules are conditions.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ from orchestrator.resolution.arguments import NAMED_BY, RECOGNIZERS
 from orchestrator.resolution.replies import template_problems, text_problems
 from orchestrator.resolution.yamlfile import Place, YamlFile, read_yaml
 
+MAX_PARTS = 10  # of one parent; the database holds the same limit
 TOLD_NAMES = frozenset({"name", "ticket_id", "proven", "named"})  # named: ids of records that the requester wrote
-BASE_NAMES = frozenset({"ticket", "requester", "user", "account", "entities", "signals", "now"})
+BASE_NAMES = frozenset({"ticket", "requester", "user", "account", "entities", "signals", "now", "part"})
 """Facts that every case has before its runbook begins."""
+PARTS = "parts"  # fact of a parent request: what became of each part, by its key
 UNTRUSTED_NAMES = frozenset({"ticket", "requester", "entities", "signals"})
 """Facts that rest on what somebody wrote: conditions may read them, the arguments of an act may not."""
 
@@ -171,6 +174,25 @@ class Loop(_Strict):
         return frozenset(names | ({self.solved.as_} if self.solved else set()))
 
 
+class Part(_Strict):
+    """One part of a parent request: a ticket of its own, which follows this runbook."""
+
+    key: Name
+    runbook: Name
+    category: str
+    subject: str  # template; what people see in the list
+    when: list[Condition] = []  # where it does not hold the part is left out
+    after: list[Name] = []  # parts that must be verified before this one is opened
+    facts: dict[Name, str]  # what the part begins with, as `$part.<name>`: references to records
+
+
+class FanOut(_Strict):
+    """A parent request in parts, each with its own runbook, approvals and probe; resolved when all of them are verified."""
+
+    parts: Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
+    told: Language  # to the requester, while the parts are under way
+
+
 class Runbook(_Strict):
     name: Name
     version: Annotated[int, Field(ge=1)]
@@ -187,6 +209,9 @@ class Runbook(_Strict):
     steps: list[Step]
     escalate_when: list[Escalate] = []
     loop: Loop | None = None  # after the steps, which then only look
+    fan_out: FanOut | None = None  # likewise
+    for_parts: bool = False  # serves parts of parent requests alone, never a ticket that somebody wrote
+    confirmation: str | None = None  # reference to the id that is told to the parent
     verify: Verify
     resolution_code: Name
     reply: Language
@@ -237,6 +262,29 @@ def binding(step: Step) -> str | None:
         case Let():
             return step.let
     return None
+
+
+def part_problems(runbooks: Mapping[str, Runbook]) -> list[str]:
+    """What only all runbooks together can show of parent requests: each part has a runbook, and it goes no deeper."""
+    problems = []
+    for runbook in runbooks.values():
+        for part in runbook.fan_out.parts if runbook.fan_out else ():
+            theirs = runbooks.get(part.runbook)
+            said = f"{runbook.name}.yaml: part `{part.key}`"
+            if theirs is None:
+                problems.append(f"{said}: there is no runbook {part.runbook!r}")
+            elif not theirs.for_parts:
+                problems.append(f"{said}: {part.runbook} does not say `for_parts: true`")
+            elif part.category not in theirs.ticket_types:
+                problems.append(f"{said}: {part.runbook} does not serve {part.category}")
+            elif missing := sorted(_ordered(theirs) - set(part.facts) - {"parent", "key"}):
+                problems.append(f"{said}: {part.runbook} begins with {', '.join(missing)}, which the part does not give")
+    return problems
+
+
+def _ordered(runbook: Runbook) -> set[str]:
+    """The names that a part's runbook was given."""
+    return set(re.findall(r"\$part\.([a-z0-9_]+)", runbook.model_dump_json(by_alias=True)))
 
 
 def load_runbooks(
@@ -359,6 +407,9 @@ class _Check:
                 taken.add(step.as_)
         if runbook.loop:
             yield from self._loop(runbook.loop, known)
+        if runbook.fan_out:
+            yield from self._fan_out(runbook.fan_out, known)
+            known.add(PARTS)
         yield from self._ending(known)
         needed = len(runbook.steps) + 3 + (2 * runbook.loop.step_limit if runbook.loop else 0)
         if needed > runbook.step_limit:  # the two base look-ups and the probe count as well, and each turn with its probe
@@ -366,6 +417,31 @@ class _Check:
                 ("step_limit",),
                 f"{runbook.step_limit} is less than the {needed} that its steps, the base look-ups, turns and probes may need",
             )
+
+    def _fan_out(self, fan_out: FanOut, known: set[str]) -> Iterator[tuple[Place, str]]:
+        runbook = self.runbook
+        if runbook.acts or runbook.loop or runbook.for_parts:
+            yield ("fan_out",), "a parent request only looks and opens its parts; it neither acts nor loops and is no part itself"
+        opened: list[str] = []
+        for index, part in enumerate(fan_out.parts):
+            place: Place = ("fan_out", "parts", index)
+            if part.key in opened:
+                yield (*place, "key"), f"two parts are called {part.key!r}"
+            for name in part.after:
+                if name not in opened:
+                    yield (*place, "after"), f"no part above it is called {name!r}"
+            opened.append(part.key)
+            if part.category not in self.ticket_types:
+                yield (*place, "category"), f"unknown ticket type {part.category!r}"
+            yield from self._conditions((*place, "when"), part.when, known)
+            yield from self._template((*place, "subject"), part.subject, known)
+            for name, reference in part.facts.items():
+                here = (*place, "facts", name)
+                if not reference.startswith("$") or reference[1:].split(".")[0] in UNTRUSTED_NAMES | {"part"}:
+                    yield here, f"is a reference to a record such as $hire.id, not {reference!r}"
+                else:
+                    yield from self._reference(here, reference, known)
+        yield from self._text(("fan_out", "told"), fan_out.told, known - UNTRUSTED_NAMES)
 
     def _loop(self, loop: Loop, known: set[str]) -> Iterator[tuple[Place, str]]:
         """Whatever a turn may bind is a name for all turns: until it was observed it has no value."""
@@ -452,6 +528,8 @@ class _Check:
         known = known | {verify.as_}
         yield from self._probe(("verify",), verify, known)
         told = known - UNTRUSTED_NAMES | TOLD_NAMES
+        if runbook.confirmation is not None:
+            yield from self._reference(("confirmation",), runbook.confirmation, known)
         yield from self._text(("reply",), runbook.reply, told)
         yield from self._template(("note",), runbook.note, told)
         yield from self._template(
@@ -487,7 +565,7 @@ class _Check:
         if isinstance(reference, str) and reference.startswith("$"):
             if reference[1:].split(".")[0] not in known:
                 yield place, f"nothing before it provides {reference}"
-        elif place[-1] in {"from", "owner", "service"}:
+        elif place[-1] in {"from", "owner", "service", "confirmation"}:
             yield place, f"is a reference such as $user.id, not {reference!r}"
 
     def _conditions(self, place: Place, rules: Sequence[Condition], known: Iterable[str]) -> Iterator[tuple[Place, str]]:

@@ -47,6 +47,8 @@ def verify(case: Case, runbook: Runbook) -> Generator[Effect, Any, Outcome]:
         raise Stop(f"The probe {name} does not confirm success: {conditions.said(failing, case.facts.get)}.")
     case.checked.append(f"Verified with {name}: {verification.observed}")
     case.would_resolve = True
+    if runbook.confirmation:
+        case.confirmation = str(case.facts.get(runbook.confirmation[1:]) or "")
     names = told_names(case)
     return Resolved(
         reply=fill(runbook.reply, case.language, names),

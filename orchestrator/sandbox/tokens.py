@@ -7,7 +7,7 @@ READ = "read"
 WRITE = "write"
 SYSTEMS = (
     "identity", "vpn", "billing", "orders", "monitoring", "catalog", "helpdesk", "mail", "hardware", "access", "procurement",
-    "engineering", "crm",
+    "engineering", "crm", "hr",
 )  # fmt: skip
 
 

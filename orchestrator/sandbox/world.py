@@ -43,6 +43,13 @@ KINDS: Mapping[str, Kind] = {
     ),
     "vpn_sessions": Kind(defaults={"user_id": None, "gateway": None, "state": "connected", "since": None, "reset_at": None}),
     "vpn_certificates": Kind(defaults={"user_id": None, "state": "valid", "expires_at": None, "renewed_at": None}),
+    "hires": Kind(  # people who will start, as HR has them: who asked for them and what they shall get
+        defaults={
+            "name": "", "email": "", "manager_email": None, "department": None, "site": None, "starts_on": None, "group": None,
+            "device": None, "product": None, "seat_cost": None, "cost_center": None, "badge_site": None, "state": "accepted",
+        },
+        addresses=("email",),
+    ),
     "licenses": Kind(
         defaults={
             "user_id": None, "product": "", "state": "active", "expires_at": None, "auto_renew": False, "seat_cost": 0,

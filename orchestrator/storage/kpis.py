@@ -14,6 +14,7 @@ COUNTS = """
         count(*) FILTER (WHERE t.linked_to IS NOT NULL) AS linked,
         count(*) FILTER (WHERE o.kind = 'awaiting_approval' AND t.state = 'pending') AS awaiting_approval,
         count(*) FILTER (WHERE o.kind = 'awaiting_requester' AND t.state = 'pending') AS awaiting_requester,
+        count(*) FILTER (WHERE o.kind = 'awaiting_children' AND t.state = 'pending') AS awaiting_children,
         count(*) FILTER (WHERE o.kind = 'handed_over' AND t.state = 'escalated') AS handed_over,
         count(*) FILTER (WHERE t.abstained) AS abstained,
         count(*) FILTER (WHERE t.reopened_count > 0) AS reopened,

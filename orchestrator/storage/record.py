@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.domain.errors import NotFound
 from orchestrator.storage import audit
+from orchestrator.storage.children import children
 from orchestrator.storage.connection import Connection, Row, number_of, row, rows
 from orchestrator.storage.resolution import approvals_of
 from orchestrator.storage.serialize import dump, instant
@@ -47,6 +48,7 @@ def ticket_record(connection: Connection, ticket_id: str) -> dict[str, Any]:
     triage = found["triage"] or {}
     return {
         **summary(found),
+        "children": [dump(child) for child in children(connection, [ticket_id]).get(ticket_id, [])],
         "description": found["description"],
         "context": found["context"],
         "autonomy_rung": found["autonomy_rung"],

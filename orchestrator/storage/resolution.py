@@ -13,6 +13,7 @@ from orchestrator.domain.resolution import (
     Approval,
     ApprovalStatus,
     AwaitingApproval,
+    AwaitingChildren,
     AwaitingRequester,
     HandedOver,
     Linked,
@@ -40,6 +41,7 @@ STATE_OF: Mapping[str, State] = {
     "linked": State.ESCALATED,
     "awaiting_approval": State.PENDING,
     "awaiting_requester": State.PENDING,
+    "awaiting_children": State.PENDING,
     "handed_over": State.ESCALATED,
 }
 
@@ -72,7 +74,7 @@ EXECUTED = """
     WHERE approval.ticket = e.ticket AND approval.digest = e.digest AND approval.status = 'approved'
 """
 BEFORE = """
-    SELECT number, id, state, autonomy_rung, source, external_id, subject, requester_email FROM ticket
+    SELECT number, id, state, autonomy_rung, source, external_id, subject, requester_email, parent FROM ticket
     WHERE number = ANY(%s) ORDER BY number FOR NO KEY UPDATE
 """
 WRITE = """
@@ -282,6 +284,8 @@ def reason_of(outcome: Outcome) -> str:
             return f"waits for an approval: {outcome.verdict.reason}"
         case AwaitingRequester():
             return f"waits for the requester: {outcome.purpose}"
+        case AwaitingChildren():
+            return f"waits for its parts: {', '.join(outcome.children)}"
         case HandedOver():
             return outcome.packet.why_stopped
 
@@ -289,8 +293,8 @@ def reason_of(outcome: Outcome) -> str:
 def _post(connection: Connection, written: Sequence[tuple[Row, Outcome, Mapping[str, Any]]], now: datetime) -> None:
     posts = []
     for ticket, outcome, notes in written:
-        if _silent(ticket, notes):
-            continue
+        if _silent(ticket, notes) or ticket["parent"] is not None:
+            continue  # a part has no source system, and its parent tells the requester
         named = {"ticket_id": ticket["id"], "source": ticket["source"], "external_id": ticket["external_id"]}
         kind = outcome_kind(outcome)
         if reply_of(outcome):

@@ -14,7 +14,15 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from orchestrator.domain.resolution import AwaitingApproval, AwaitingRequester, HandedOver, Linked, Outcome, Resolved
+from orchestrator.domain.resolution import (
+    AwaitingApproval,
+    AwaitingChildren,
+    AwaitingRequester,
+    HandedOver,
+    Linked,
+    Outcome,
+    Resolved,
+)
 
 R = TypeVar("R")
 
@@ -23,6 +31,7 @@ OUTCOMES: Mapping[str, type] = {
     "linked": Linked,
     "awaiting_approval": AwaitingApproval,
     "awaiting_requester": AwaitingRequester,
+    "awaiting_children": AwaitingChildren,
     "handed_over": HandedOver,
 }
 _KINDS: Mapping[type, str] = {record: kind for kind, record in OUTCOMES.items()}
@@ -58,7 +67,7 @@ def load(kind: type[R], data: Any) -> R:
 
 
 def outcome_kind(outcome: Outcome) -> str:
-    """resolved, linked, awaiting_approval, awaiting_requester or handed_over."""
+    """resolved, linked, awaiting_approval, awaiting_requester, awaiting_children or handed_over."""
     return _KINDS[type(outcome)]
 
 

@@ -81,7 +81,7 @@ OVERRIDE = """
 """
 CONTACTS = """
     SELECT requester_email, id, subject, category, state, created_at FROM ticket
-    WHERE requester_email = ANY(%s) AND created_at >= %s ORDER BY created_at, number
+    WHERE requester_email = ANY(%s) AND created_at >= %s AND parent IS NULL ORDER BY created_at, number
 """
 OPEN_LOAD = """
     SELECT assignee, count(*) AS open FROM ticket
@@ -208,7 +208,15 @@ def summary(record: Row) -> dict[str, Any]:
         name: None if record[name] is None else instant(record[name])
         for name in ("created_at", "received_at", "updated_at", "resolved_at")
     }
-    return {**shown, "group": record["assignment_group"], "linked_to": linked_to, "requester": record["requester"], **times}
+    parent = None if record["parent"] is None else f"T-{record['parent']}"
+    return {
+        **shown,
+        "group": record["assignment_group"],
+        "linked_to": linked_to,
+        "parent": parent,
+        "requester": record["requester"],
+        **times,
+    }
 
 
 def contacts(connection: Connection, emails: Sequence[str], *, since: datetime) -> dict[str, list[dict[str, Any]]]:

@@ -10,14 +10,28 @@ from typing import Any
 import numpy as np
 
 from orchestrator.domain.aliases import TRIAGE, DesiredAlias
-from orchestrator.domain.resolution import Approval, HandedOver, Handover, Observation, Outcome, Proposal, StepRecord, Turn, Verdict
+from orchestrator.domain.resolution import (
+    Approval,
+    Child,
+    ChildOrder,
+    HandedOver,
+    Handover,
+    Observation,
+    Outcome,
+    ParentOf,
+    Proposal,
+    StepRecord,
+    Turn,
+    Verdict,
+)
 from orchestrator.domain.spending import Spend
-from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, State, Ticket
+from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, Requester, State, Ticket
 from orchestrator.domain.triage import Classification, Entities, Triage
 from orchestrator.ports import ANYBODY, Accepted, Claim, Gap, OutboxItem, Passage, Reader, Similar
 from orchestrator.storage import (
     aliases,
     audit,
+    children,
     decisions,
     gaps,
     internal,
@@ -216,6 +230,26 @@ class PostgresTransaction:
 
     def save_turns(self, claims: Sequence[Claim], taken: Sequence[tuple[str, Turn]], *, now: datetime) -> None:
         turns.save_turns(self._connection, claims, taken, now=now)
+
+    def children(self, ids: Sequence[str]) -> dict[str, list[Child]]:
+        return children.children(self._connection, ids)
+
+    def parents(self, ids: Sequence[str]) -> dict[str, ParentOf]:
+        return children.parents(self._connection, ids)
+
+    def open_children(
+        self,
+        claim: Claim,
+        orders: Sequence[tuple[ChildOrder, Triage]],
+        *,
+        opened_by: str,
+        requester: Requester,
+        now: datetime,
+    ) -> list[Child]:
+        return children.open_children(self._connection, claim, orders, opened_by=opened_by, requester=requester, now=now)
+
+    def wake_parents(self) -> int:
+        return children.wake_parents(self._connection)
 
     def save_outcomes(self, outcomes: Mapping[str, Outcome], *, notes: Mapping[str, Mapping[str, Any]], now: datetime) -> None:
         resolution.save_outcomes(self._connection, outcomes, notes=notes, now=now)

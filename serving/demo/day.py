@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.domain.errors import BadInput
 
-OUTCOMES = ("resolved", "linked", "awaiting_approval", "awaiting_requester", "handed_over")
+OUTCOMES = ("resolved", "linked", "awaiting_approval", "awaiting_requester", "awaiting_children", "handed_over")
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
 
 

@@ -8,7 +8,7 @@ from orchestrator.domain.errors import ConfigurationError
 from orchestrator.resolution.catalog import load_catalog
 from orchestrator.resolution.playbook import COMPANY, load_playbook
 from orchestrator.resolution.replies import LANGUAGES
-from orchestrator.resolution.runbooks import load_runbooks
+from orchestrator.resolution.runbooks import load_runbooks, part_problems
 
 CATALOG = load_catalog()
 TYPES = ["password_reset", "refund"]
@@ -177,15 +177,97 @@ def test_a_runbook_whose_act_no_policy_permits_does_not_load(tmp_path: Path) -> 
     assert "vpn_session_reset.yaml: no policy permits vpn.reset_session" in str(error.value)
 
 
+FAN_OUT = """
+name: sample
+version: 1
+title: Sample
+about: a sample
+ticket_types: [password_reset]
+reviewed_by: Desk
+reviewed_on: 2026-10-05
+identity: proven
+rung: full
+steps:
+  - read: hr.get_hire
+    with: {hire_id: "7"}
+    as: hire
+fan_out:
+  parts:
+    - {key: one, runbook: piece, category: password_reset, subject: "One {{ hire.name }}", facts: {hire_id: $hire.id}}
+    - {key: two, runbook: piece, category: password_reset, subject: "Two", facts: {hire_id: $hire.id}, after: [one]}
+  told: {en: "Begun.", de: "Begonnen."}
+verify:
+  read: identity.get_user
+  with: {user_id: $user.id}
+  as: after
+  expect: [{value: $after.status, is: active}]
+resolution_code: done
+reply: {en: "Done: {{ parts.one.confirmation }}.", de: "Erledigt."}
+suggested_next_action: "Look."
+"""
+PIECE = (
+    GOOD.replace("name: sample", "name: piece")
+    .replace("rung: full", "rung: full\nfor_parts: true\nconfirmation: $after.id")
+    .replace("steps:", "steps:\n  - {read: hr.get_hire, as: hire, with: {hire_id: $part.hire_id}}")
+)
+
+
+def load_parts(folder: Path, parent: str, piece: str) -> list[str]:
+    (folder / "piece.yaml").write_text(piece, encoding="utf-8")
+    (folder / "sample.yaml").write_text(parent, encoding="utf-8")
+    runbooks, problems = load_runbooks(folder, actions=CATALOG, ticket_types=TYPES)
+    return problems + part_problems(runbooks)
+
+
+def test_a_parent_request_and_its_parts_load(tmp_path: Path) -> None:
+    assert load_parts(tmp_path, FAN_OUT, PIECE) == []
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "complaint"),
+    [
+        ("key: two", "key: one", "two parts are called 'one'"),
+        ("after: [one]", "after: [three]", "no part above it is called 'three'"),
+        ("runbook: piece", "runbook: nothing", "there is no runbook 'nothing'"),
+        ("runbook: piece", "runbook: sample", "sample does not say `for_parts: true`"),
+        ("category: password_reset, subject: \"Two\"", "category: refund, subject: \"Two\"", "piece does not serve refund"),
+        ("category: password_reset", "category: gardening", "unknown ticket type 'gardening'"),
+        ("facts: {hire_id: $hire.id}}", "facts: {hire_id: $ticket.words}}", "is a reference to a record"),
+        ("facts: {hire_id: $hire.id}}", "facts: {hire_id: hire-1}}", "is a reference to a record"),
+        ("facts: {hire_id: $hire.id}}", "facts: {other: $hire.id}}", "begins with hire_id, which the part does not give"),
+        ("told: {en: \"Begun.\", de: \"Begonnen.\"}", "told: {en: \"Begun.\"}", "fan_out.told.de: is missing"),
+        ("fan_out:", "  - {act: identity.reset_mfa, as: m, with: {user_id: $user.id}, preview: x}\nfan_out:", "neither acts nor loops"),
+        ("rung: full", "rung: full\nfor_parts: true", "is no part itself"),
+    ],
+)  # fmt: skip
+def test_every_mistake_in_a_parent_request_is_named(tmp_path: Path, was: str, becomes: str, complaint: str) -> None:
+    assert was in FAN_OUT
+    problems = load_parts(tmp_path, FAN_OUT.replace(was, becomes, 1), PIECE)
+    assert any(complaint in problem for problem in problems), problems
+
+
+def test_more_parts_than_ten_are_refused(tmp_path: Path) -> None:
+    one = FAN_OUT.splitlines()[17]
+    more = "\n".join(one.replace("key: one", f"key: more{n}") for n in range(10))
+    problems = load_parts(tmp_path, FAN_OUT.replace(one, f"{one}\n{more}"), PIECE)
+    assert any("fan_out.parts" in problem and "at most 10" in problem for problem in problems), problems
+
+
 def test_the_bundled_runbooks_cover_what_the_desk_promises() -> None:
     assert sorted(PLAYBOOK.runbooks) == [
         "access_grant",
         "account_activation",
         "certificate_rotation",
+        "employee_onboarding",
         "how_to_answer",
         "invoice_copy",
         "license_renewal",
         "mfa_reset",
+        "onboarding_badge",
+        "onboarding_device",
+        "onboarding_groups",
+        "onboarding_identity",
+        "onboarding_license",
         "order_status",
         "password_reset",
         "refund",

@@ -6,6 +6,7 @@ from orchestrator.sandbox.systems import (
     catalog,
     crm,
     helpdesk,
+    hr,
     identity,
     mail,
     monitoring,
@@ -25,4 +26,5 @@ ROUTES: tuple[Route, ...] = (
     *mail.ROUTES,
     *requests.ROUTES,
     *crm.ROUTES,
+    *hr.ROUTES,
 )

@@ -16,6 +16,7 @@ OUTCOME_WORDS = {
     "linked": "Linked",
     "awaiting_approval": "Awaits approval",
     "awaiting_requester": "Awaits requester",
+    "awaiting_children": "Awaits its parts",
     "handed_over": "Handed over",
 }
 

@@ -82,8 +82,8 @@ def tiles(kpis: Mapping[str, Any]) -> list[dict[str, str]]:
         },
         {
             "name": "Awaiting",
-            "value": f"{counts['awaiting_approval'] + counts['awaiting_requester']:,}",
-            "note": f"{counts['awaiting_approval']} approval, {counts['awaiting_requester']} requester",
+            "value": f"{sum(counts[f'awaiting_{whom}'] for whom in ('approval', 'requester', 'children')):,}",
+            "note": ", ".join(f"{counts[f'awaiting_{whom}']} {whom}" for whom in ("approval", "requester", "children")),
             "hint": "pending tickets",
         },
         {
