@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from gateway_server import key_of, running
 
+from orchestrator.domain.errors import NotFound
 from orchestrator.domain.resolution import AwaitingApproval, HandedOver, Resolved
+from orchestrator.resolution.playbook import COMPANY
 from orchestrator.resolution.policies import Policies
 from orchestrator.resolution.replay import replay
 from orchestrator.storage.store import PostgresStore
+from serving.cli.policy import policy
 from tests.integration.resolution_world import PLAYBOOK, House, clock, open_desk
 
 ADA, BEN, FAY = "ada.quill@elm.example", "ben.reed@elm.example", "fay.moor@elm.example"
@@ -145,3 +150,27 @@ def test_a_lower_account_cap_counts_what_others_of_the_account_were_given(house:
     _, second = house.handle("refund", "Order ORD-70013 never arrived, please refund me.", by=BEN, portal=True)
     assert isinstance(second, AwaitingApproval), second
     assert second.verdict.rule == "refund-account-cap" and "229.00" in second.verdict.reason, second.verdict
+
+
+def test_the_command_replays_and_explains_what_the_running_stack_recorded(
+    house: House, store: PostgresStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket_id, _ = house.handle("password_reset", "My account is locked, please reset my password.", by=ADA, portal=True)
+    runner, saved = CliRunner(), tmp_path / "decisions.jsonl"
+    with running(store) as gateway:
+        monkeypatch.setenv("CLOISTER_URL", gateway.url)
+        monkeypatch.setenv("CLOISTER_API_KEY", key_of("auditor"))
+        same = runner.invoke(policy, ["replay", "--policies", str(COMPANY / "policies"), "--save", str(saved), "--json"])
+        explained = runner.invoke(policy, ["explain", "--ticket", ticket_id, "--json"])
+        nothing = runner.invoke(policy, ["explain", "--ticket", "T-9999"])
+        later = runner.invoke(
+            policy, ["replay", "--policies", str(COMPANY / "policies"), "--since", "2199-01-01T00:00:00Z", "--json"]
+        )
+        assert gateway.client("analyst").get("/v1/decisions").status_code == 403
+    assert same.exit_code == 0, same.output
+    found = json.loads(same.stdout)
+    assert found["decisions"] == found["same"] == len(saved.read_text().splitlines()) == 2
+    assert json.loads(later.stdout)["decisions"] == 0
+    by_action = {each["action"]: each["rule"] for each in json.loads(explained.stdout)}
+    assert by_action == {None: "none", "identity.reset_password": "own-sign-in"}
+    assert isinstance(nothing.exception, NotFound)
