@@ -1,7 +1,7 @@
 """Join the parts of the desk. The one place of the orchestrator that knows implementations; everything else knows ports."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from models.local import ADAPTER, STORE
 from models.manifest import ModelRefused, read, verify
+from orchestrator.audit import note
 from orchestrator.connectors.http import HttpSystemsOfRecord
 from orchestrator.domain.aliases import LIVE, TRIAGE, DesiredAlias
 from orchestrator.domain.errors import ConfigurationError
@@ -17,6 +18,7 @@ from orchestrator.pipeline.desk import Desk
 from orchestrator.pipeline.following import DeskEmbedder, Following, Loader
 from orchestrator.pipeline.house import House
 from orchestrator.pipeline.models import Classifier, Models, Served, TriageModels, standing
+from orchestrator.pipeline.notary import Notary
 from orchestrator.pipeline.reembed import Reembedding
 from orchestrator.pipeline.shadowing import Shadowing
 from orchestrator.pipeline.triage import LINK_WINDOW, Triager
@@ -48,6 +50,22 @@ def open_systems(url: str, secret: str, *, clock: Clock = utc_now) -> HttpSystem
     return HttpSystemsOfRecord(
         load_catalog(), base_urls=dict.fromkeys(tokens.SYSTEMS, url), tokens=tokens.tokens(secret), clock=clock
     )
+
+
+def open_notary(
+    store: PostgresStore,
+    home: Path,
+    *,
+    folders: Sequence[str] = (),
+    key: str | None = None,
+    origin: str = "cloister",
+    clock: Clock = utc_now,
+    **limits: Any,
+) -> Notary:
+    """Who signs the log, with the key and the folders in `home` where none are named. Raises ConfigurationError."""
+    signer = note.signer(Path(key) if key else home / "audit" / "audit.pem", origin)
+    where = [Path(folder) for folder in folders] or [home / "audit" / "checkpoints"]
+    return Notary(store=store, signer=signer, folders=where, clock=clock, **limits)
 
 
 def load_classifier(

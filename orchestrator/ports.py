@@ -4,7 +4,7 @@ Implementations: models in `serving` (and small stand-ins in `orchestrator/stand
 `orchestrator/connectors`, the store in `orchestrator/storage`. `orchestrator/bootstrap.py` joins them.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from orchestrator.audit.checkpoints import Checkpoint
+from orchestrator.audit.events import EventRow
 from orchestrator.domain.aliases import DesiredAlias
 from orchestrator.domain.autonomy import ChaosDay, Evidence, Move, Standing
 from orchestrator.domain.resolution import (
@@ -452,7 +454,18 @@ class Transaction(Protocol):
         """Recorded decisions of governance, oldest first: {seq, at, ticket_id, basis}. `limit` counts the events that carry them."""
         ...
 
-    def verify_chain(self) -> dict[str, Any]: ...
+    def verify_chain(
+        self, checkpoints: Sequence[Checkpoint] | None = None, *, head: tuple[int, bytes] | None = None
+    ) -> dict[str, Any]: ...
+    def chain_rows(self, *, after: int, up_to: int) -> Iterator[EventRow]: ...  # as stored, in their order
+    def seqs_of(self, ticket_id: str, *, up_to: int) -> list[int]: ...  # of a ticket's events, in their order
+    def chain_head(self) -> tuple[int, bytes] | None: ...  # seq and hash of the last event; none: the database lost it
+    def has_news(self, after: int) -> bool: ...  # any event after that one, but for word of checkpoints
+    def erase(self, ticket_id: str, *, reason: str, by: str) -> dict[str, Any]:
+        """Every text of a resolved or closed ticket goes, its events' too; the event *erased* names them. Raises Conflict."""
+        ...
+
+    def erase_old(self, *, before: datetime) -> list[str]: ...  # retention: closed tickets untouched since; some at a time
     @property
     def ladder(self) -> LadderBook: ...
     def kill_switch(self) -> dict[str, Any]: ...  # {stopped, reason, by, at}

@@ -16,6 +16,7 @@ from serving.embedding import RemoteEmbedder
 from serving.language_model import RemoteLanguageModel
 from serving.platform import switch_off_phone_home
 from serving.settings import Settings
+from serving.stack.notary import notary_of
 
 
 class OrchestratorReplica:
@@ -52,7 +53,12 @@ class OrchestratorReplica:
             company=Path(settings.company.folder) if settings.company.folder else None,
             threads=settings.worker.threads,
         )
-        self._worker = Worker(self._desk, batch_size=settings.worker.batch_size, lease_s=settings.worker.lease_s)
+        self._worker = Worker(
+            self._desk,
+            batch_size=settings.worker.batch_size,
+            lease_s=settings.worker.lease_s,
+            notary=notary_of(settings, self._store),
+        )
         self._stopping = threading.Event()
         self._thread = self._started("worker", self._worker.run)
         self._follower = self._started("aliases", self._following.run)

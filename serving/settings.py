@@ -60,6 +60,21 @@ class Company(Section):
     folder: str | None = Field(None, description="taxonomy, runbooks, actions, policies, knowledge; none: the bundled company")
 
 
+class Audit(Section):
+    checkpoints: tuple[str, ...] = Field(
+        (), description="folders for signed checkpoints, copies in all; none: audit/checkpoints in the state folder"
+    )
+    key: str | None = Field(
+        None, description="Ed25519 key in PEM, mode 0600, made at first use; none: audit/audit.pem in the state folder"
+    )
+    origin: str = Field("cloister", pattern=r"^[^\s+]{1,200}$", description="the log's name, one word, in every checkpoint")
+    every_events: int = Field(1000, ge=1, description="a checkpoint at the latest after so many events ...")
+    every_s: float = Field(10.0, ge=0.5, description="... or so many seconds")
+    erase_after_days: int | None = Field(
+        None, ge=1, description="closed tickets untouched for so long lose their text; none: never"
+    )
+
+
 class Settings(BaseSettings):
     """Everything that `serving/app.py` binds."""
 
@@ -72,6 +87,7 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     systems: Systems = Systems()
     company: Company = Company()
+    audit: Audit = Audit()
 
     @classmethod
     def settings_customise_sources(

@@ -18,6 +18,7 @@ INSIDE = (
     "ports",
     "privacy",
     "autonomy",
+    "audit",
     "intake",
     "triage",
     "knowledge",
@@ -38,18 +39,19 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {  # our packages, by package
 }
 MAY_IMPORT_INSIDE: Mapping[str, frozenset[str]] = {  # rooms of the orchestrator, by room; each may import itself
     "domain": frozenset(),
-    "ports": frozenset({"domain"}),
+    "ports": frozenset({"domain", "audit"}),
     "standins": frozenset({"domain", "ports", "sandbox"}),  # systems of record in memory: the sandbox's, without its process
     "privacy": frozenset({"domain"}),  # personal data: found and replaced, here and in training
     "autonomy": frozenset({"domain"}),  # may a ticket type act by itself: judged from counts alone
+    "audit": frozenset({"domain"}),  # bytes, trees, signatures: the store and the pipeline bring the events
     "intake": frozenset({"domain", "ports"}),
     "triage": frozenset({"domain", "ports"}),
     "knowledge": frozenset({"domain", "ports", "triage", "privacy"}),  # the one guess of a language, the one look for quotations
     "resolution": frozenset({"domain", "ports", "triage", "autonomy", "privacy"}),  # asks as triage does; what it tells is screened
-    "storage": frozenset({"domain", "ports"}),
+    "storage": frozenset({"domain", "ports", "audit"}),
     "connectors": frozenset({"domain", "ports"}),
     "sandbox": frozenset(),  # a system of its own: it knows nothing of the desk
-    "pipeline": frozenset({"domain", "ports", "autonomy", "intake", "triage", "knowledge", "resolution", "privacy"}),
+    "pipeline": frozenset({"domain", "ports", "audit", "autonomy", "intake", "triage", "knowledge", "resolution", "privacy"}),
     "bootstrap": frozenset(INSIDE),
 }
 HOMES: Mapping[str, tuple[str, ...]] = {  # where a library may be imported: module prefixes

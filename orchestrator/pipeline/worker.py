@@ -24,6 +24,7 @@ from orchestrator.pipeline.deliver import deliver
 from orchestrator.pipeline.desk import Desk
 from orchestrator.pipeline.handle import Stopwatch, handle
 from orchestrator.pipeline.ladder import keep_ladder
+from orchestrator.pipeline.notary import Notary
 from orchestrator.ports import Claim, Transaction
 from orchestrator.privacy.outgoing import shingles
 
@@ -38,12 +39,15 @@ GUARD_S = 60.0  # documents that were put meanwhile
 class Worker:
     """One loop of claims and one of housekeeping; `run` until told to stop. Several workers share one queue."""
 
-    def __init__(self, desk: Desk, *, batch_size: int = 32, lease_s: float = 30.0, name: str | None = None) -> None:
+    def __init__(
+        self, desk: Desk, *, batch_size: int = 32, lease_s: float = 30.0, name: str | None = None, notary: Notary | None = None
+    ) -> None:
         self._desk = desk
         self._batch_size = batch_size
         self._lease_s = lease_s
         self._name = name or f"{process_name(os.getpid())}:{threading.get_ident()}"
         self._watch = Stopwatch()
+        self._notary = notary
         self._handled = 0
         self._trouble = ""
         self._tidied = threading.Event()
@@ -109,6 +113,7 @@ class Worker:
             "handled": self._handled,
             "stage_seconds": self._watch.seconds(),
             "trouble": self._trouble,
+            **({"audit": self._notary.status()} if self._notary else {}),
         }
 
     def prepare(self, stopping: threading.Event) -> None:
@@ -171,7 +176,7 @@ class Worker:
             tx.end_leases(dead)
 
     def _keep_house(self, stopping: threading.Event) -> None:
-        """Outbox, expiring approvals, leases of dead neighbors: beside the batches."""
+        """Outbox, expiring approvals, leases of dead neighbors, checkpoints of the log: beside the batches."""
         ladder_due = 0.0
         while True:
             started = time.monotonic()
@@ -185,13 +190,24 @@ class Worker:
                     self._guard_texts()
                 while deliver(self._desk.store, self._desk.systems, self._desk.pool, self._desk.clock):
                     pass
+                if self._notary:
+                    self._notary.look()
             except CloisterError as error:
                 log.warning("housekeeping: %s", error)
             except Exception:
                 log.exception("housekeeping failed")
             self._watch.add("deliver", time.monotonic() - started)
             if stopping.wait(HOUSEKEEPING_S):
+                self._sign_off()
                 return
+
+    def _sign_off(self) -> None:
+        """A checkpoint as the worker goes, so that nothing stays unprotected while the desk is down."""
+        try:
+            if self._notary:
+                self._notary.checkpoint()
+        except (CloisterError, OSError) as error:
+            log.error("audit: %s", error)
 
 
 def process_name(pid: int) -> str:

@@ -1,18 +1,20 @@
-"""The append-only log: appending, reading, checking that it is whole. The exact bytes of a hash are told in 0001_audit.sql."""
+"""The append-only log: appending, reading, checking that it is whole. The exact bytes of a hash are told in orchestrator.audit.events."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from psycopg import sql
+from psycopg.rows import tuple_row
 
+from orchestrator.audit import walk
+from orchestrator.audit.checkpoints import Checkpoint
+from orchestrator.audit.events import CHECKPOINTED, EventRow
 from orchestrator.storage.connection import Connection, columns, page, position_of, row, rows
 from orchestrator.storage.serialize import dumps, instant
 
 CLOISTER = "cloister"
-GENESIS = bytes(32)
+ERASED_TEXT = {"erased": True}  # shown for the body of an event whose text was erased
 
 Event = tuple[
     str | None, str, str, Mapping[str, Any] | str
@@ -25,7 +27,13 @@ EVENTS = """
     WHERE (%(ticket)s::text IS NULL OR ticket = %(ticket)s) AND seq > %(after)s ORDER BY seq LIMIT %(limit)s
 """
 HEAD = "SELECT seq, hash FROM chain_head"
-ALL = "SELECT seq, at, ticket, kind, actor, body, hash FROM event WHERE seq <= {} ORDER BY seq"
+STREAM = """
+    SELECT seq, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), coalesce(ticket, ''), kind, actor,
+        salt, body_sha256, body, hash
+    FROM event WHERE seq > %s AND seq <= %s ORDER BY seq
+"""
+SEQS = "SELECT seq FROM event WHERE ticket = %s AND seq <= %s ORDER BY seq"
+NEWS = "SELECT EXISTS (SELECT FROM event WHERE seq > %s AND kind <> %s) AS any"
 
 
 def append(connection: Connection, events: Iterable[Event]) -> None:
@@ -47,53 +55,48 @@ def events(
     return page([_shown(event) for event in found], limit, lambda event: event["seq"])
 
 
-def verify_chain(connection: Connection) -> dict[str, Any]:
-    """{whole, events, head, problem}: every hash recomputed, in one pass, thousands of rows at a time.
+def verify_chain(
+    connection: Connection, checkpoints: Sequence[Checkpoint] | None = None, *, head: tuple[int, bytes] | None = None
+) -> dict[str, Any]:
+    """`orchestrator.audit.walk.verify` over all events up to `head` (none: the present one), thousands of rows at a time."""
+    head = head or chain_head(connection)
+    return walk.verify(chain_rows(connection, after=0, up_to=head[0] if head else 0), head=head, checkpoints=checkpoints)
 
-    `problem` is None or {seq, what}: the first event that does not fit. A cut tail is seen by the recorded head alone, so whoever
-    can rewrite both must be caught by a checkpoint that is kept elsewhere.
-    """
+
+def chain_head(connection: Connection) -> tuple[int, bytes] | None:
+    """Seq and hash of the last event, this transaction's own included; none where the row is gone."""
     connection.execute(CHAIN_NOW)
     head = row(connection, HEAD)
-    if head is None:
-        return _finding(0, GENESIS, 0, "the head of the chain is gone")
-    count, last = 0, GENESIS
-    for event in _stream(connection, head["seq"]):
-        if event["seq"] != count + 1:
-            return _finding(count, last, count + 1, f"event {count + 1} is missing: the next one is {event['seq']}")
-        expected = event_hash(last, event)
-        if expected != bytes(event["hash"]):
-            return _finding(count, last, event["seq"], "the event or the one before it was changed: its hash does not fit")
-        count, last = event["seq"], expected
-    if count != head["seq"] or last != bytes(head["hash"]):
-        return _finding(count, last, count + 1, f"the tail is cut off: the head stands at {head['seq']}, the last event is {count}")
-    return _finding(count, last, None, "")
+    return None if head is None else (head["seq"], bytes(head["hash"]))
 
 
-def event_hash(before: bytes, event: Mapping[str, Any]) -> bytes:
-    """sha256 over the hash before and the event's own lines, as 0001_audit.sql documents."""
-    stamp = event["at"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    body = hashlib.sha256(event["body"].encode()).hexdigest()
-    lines = "\n".join([str(event["seq"]), stamp, event["ticket"] or "", event["kind"], event["actor"], body])
-    return hashlib.sha256(before + lines.encode()).digest()
-
-
-def _stream(connection: Connection, up_to: int) -> Iterator[dict[str, Any]]:
-    with connection.cursor(name="verify_chain") as cursor:
+def chain_rows(connection: Connection, *, after: int, up_to: int = 2**62) -> Iterator[EventRow]:
+    """As they are stored, in their order; read in pieces."""
+    with connection.cursor(name="chain_rows", row_factory=tuple_row) as cursor:
         cursor.itersize = 5000
-        cursor.execute(sql.SQL(ALL).format(sql.Literal(up_to)))
-        yield from cursor
+        cursor.execute(STREAM, [after, up_to], binary=True)
+        for event in cursor:
+            yield EventRow._make(event)
 
 
-def _finding(count: int, head: bytes, seq: int | None, what: str) -> dict[str, Any]:
-    problem = None if seq is None else {"seq": seq, "what": what}
-    return {"whole": problem is None, "events": count, "head": head.hex(), "problem": problem}
+def seqs_of(connection: Connection, ticket_id: str, *, up_to: int) -> list[int]:
+    return [found["seq"] for found in rows(connection, SEQS, [ticket_id, up_to])]
+
+
+def has_news(connection: Connection, after: int) -> bool:
+    """Whether anything but word of checkpoints was written after that event."""
+    found = row(connection, NEWS, [after, CHECKPOINTED])
+    return bool(found and found["any"])
 
 
 def _shown(event: Mapping[str, Any]) -> dict[str, Any]:
     at: datetime = event["at"]
     shown = {"seq": event["seq"], "at": instant(at), "ticket_id": event["ticket"], "kind": event["kind"], "actor": event["actor"]}
-    return {**shown, "body": json.loads(event["body"]), "hash": bytes(event["hash"]).hex()}
+    return {**shown, "body": shown_body(event["body"]), "hash": bytes(event["hash"]).hex()}
+
+
+def shown_body(body: str | None) -> Any:
+    return ERASED_TEXT if body is None else json.loads(body)
 
 
 def about(ticket_ids: Sequence[str], kind: str, bodies: Sequence[Mapping[str, Any] | str], *, actor: str = CLOISTER) -> list[Event]:

@@ -1,6 +1,5 @@
 """The whole JSON record of one ticket, as GET /v1/tickets/{id} answers it. Reads every table about a ticket; changes none."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -133,7 +132,7 @@ def _event(event: Row) -> dict[str, Any]:
         "at": instant(event["at"]),
         "kind": event["kind"],
         "actor": event["actor"],
-        "body": json.loads(event["body"]),
+        "body": audit.shown_body(event["body"]),
     }
 
 

@@ -3,12 +3,14 @@
 Holds a connection and hands every question to the module that knows its tables.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 
+from orchestrator.audit.checkpoints import Checkpoint
+from orchestrator.audit.events import EventRow
 from orchestrator.domain.aliases import TRIAGE, DesiredAlias
 from orchestrator.domain.resolution import (
     Approval,
@@ -33,6 +35,7 @@ from orchestrator.storage import (
     audit,
     children,
     decisions,
+    erasure,
     gaps,
     internal,
     knowledge,
@@ -340,8 +343,28 @@ class PostgresTransaction:
     ) -> tuple[list[dict[str, Any]], str | None]:
         return decisions.decisions(self._connection, ticket_id=ticket_id, since=since, cursor=cursor, limit=limit)
 
-    def verify_chain(self) -> dict[str, Any]:
-        return audit.verify_chain(self._connection)
+    def verify_chain(
+        self, checkpoints: Sequence[Checkpoint] | None = None, *, head: tuple[int, bytes] | None = None
+    ) -> dict[str, Any]:
+        return audit.verify_chain(self._connection, checkpoints, head=head)
+
+    def chain_head(self) -> tuple[int, bytes] | None:
+        return audit.chain_head(self._connection)
+
+    def chain_rows(self, *, after: int, up_to: int = 2**62) -> Iterator[EventRow]:
+        return audit.chain_rows(self._connection, after=after, up_to=up_to)
+
+    def seqs_of(self, ticket_id: str, *, up_to: int) -> list[int]:
+        return audit.seqs_of(self._connection, ticket_id, up_to=up_to)
+
+    def has_news(self, after: int) -> bool:
+        return audit.has_news(self._connection, after)
+
+    def erase(self, ticket_id: str, *, reason: str, by: str) -> dict[str, Any]:
+        return erasure.erase(self._connection, ticket_id, reason=reason, by=by)
+
+    def erase_old(self, *, before: datetime) -> list[str]:
+        return erasure.erase_old(self._connection, before=before)
 
     @property
     def ladder(self) -> LadderBook:

@@ -23,6 +23,7 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     ("POST", "/v1/tickets/{ticket_id}/override"): frozenset({ANALYST, LEAD}),
     ("POST", "/v1/tickets/{ticket_id}/reopen"): frozenset({ANALYST, LEAD, SERVICE}),
     ("POST", "/v1/tickets/{ticket_id}/feedback"): frozenset({ANALYST, LEAD, SERVICE}),
+    ("POST", "/v1/tickets/{ticket_id}/erase"): frozenset({ADMIN}),
     # incidents and approvals
     ("GET", "/v1/incidents"): READERS,
     ("GET", "/v1/incidents/{incident_id}"): READERS,
@@ -37,6 +38,7 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     ("GET", "/v1/audit"): frozenset({AUDITOR, LEAD, ADMIN}),
     ("GET", "/v1/audit/verify"): frozenset({AUDITOR, ADMIN}),
     ("GET", "/v1/decisions"): frozenset({AUDITOR, LEAD, ADMIN}),
+    ("GET", "/v1/audit/export"): frozenset({AUDITOR, ADMIN}),
     ("GET", "/v1/kpis"): READERS | {ML_ENGINEER},
     ("POST", "/v1/kill-switch"): frozenset({LEAD, ADMIN}),
     ("GET", "/v1/status"): frozenset({ADMIN}),

@@ -194,6 +194,10 @@ class DecisionQuery(AuditQuery):
     since: Annotated[Instant | None, Field(description="decided at or after this time; none: everything")] = None
 
 
+class ExportQuery(Body):
+    ticket: Annotated[str, Field(max_length=30, description="its id")]
+
+
 class TrainingQuery(Body):
     since: Annotated[Instant | None, Field(description="what was said, or decided, at or after this time; none: everything")] = None
     cursor: Cursor

@@ -169,6 +169,20 @@ def reopened(tx: PostgresTransaction, ticket_id: str, reason: str, caller: Princ
     return Answer(status=200, body={"id": ticket_id, "state": State.ACTIVE.value})
 
 
+@router.post("/{ticket_id}/erase")
+async def erase(ticket_id: str, why: schemas.ReasonIn, request: Request) -> JSONResponse:
+    """Data protection: every text of a resolved or closed ticket goes, for good; the proofs of its events stay.
+
+    `{ticket_id, events}`: how many events lost their text. The reason stays in the log: name nobody in it. Raises 409 while it is in work.
+    """
+    shop, caller = shop_of(request), visit_of(request).caller
+
+    def gone(tx: PostgresTransaction) -> Answer:
+        return Answer(status=200, body=tx.erase(ticket_id, reason=why.reason, by=caller.name))
+
+    return (await once(request, shop.desk, gone)).response()
+
+
 @router.post("/{ticket_id}/feedback", status_code=201, responses={201: {"model": schemas.TicketAccepted}})
 async def feedback(ticket_id: str, said: schemas.FeedbackIn, request: Request) -> JSONResponse:
     """What a person thinks of the result. Changes nothing on the ticket; becomes training data."""
