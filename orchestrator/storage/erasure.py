@@ -30,6 +30,7 @@ STATEMENTS: Mapping[
     "feedback": "DELETE FROM feedback WHERE ticket = %(ticket)s",
     "knowledge_gap": "DELETE FROM knowledge_gap WHERE ticket = %(ticket)s",
     "qa_finding": "UPDATE qa_finding SET reason = '' WHERE ticket = %(ticket)s",
+    "child": "UPDATE child SET facts = '{}' WHERE %(ticket)s IN (ticket, parent)",
     "incident": "UPDATE incident SET title = '[erased]' WHERE lead = %(ticket)s",
     "incident_member": "UPDATE incident_member SET left_reason = NULL WHERE ticket = %(ticket)s",
     "step": """UPDATE step SET
