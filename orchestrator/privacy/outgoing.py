@@ -153,6 +153,7 @@ Rule = Callable[[str, Reader, Guard, Sequence[Span]], Iterator[Finding]]
 CANARY = re.compile(r"(?i)cloister[\W_]{0,3}canary[\W_]{0,3}[0-9a-z]{4,}")
 RECORD_ID = re.compile(r"(?<![\w-])(?:[A-Z]{1,5}-\d{2,}|acc-[a-z0-9]{2,}(?:-[a-z0-9]+)*|(?:usr|lic|vpn|cus|emp)-\d{2,})(?![\w-])")
 NO_RECORDS = frozenset("utf iso rfc sha aes tls ssl rsa cve kb en din usb wpa fat ntfs".split())  # "UTF-16" is no record
+OF_SOMEBODY = frozenset("usr cus emp acc ord inv pay sub lic".split())  # records that belong to one person or account
 _CURRENCY = r"(?:€|\$|£|(?:eur|usd|gbp|chf)\b)"
 AMOUNT = re.compile(rf"(?i){_CURRENCY}[ \u00a0]?\d[\d.,\u00a0]*|(?<![\w.,])\d[\d.,]*(?:[ \u00a0]\d{{3}})*[ \u00a0]?{_CURRENCY}")
 REASONING = re.compile(
@@ -206,7 +207,8 @@ def _records_of_others(text: str, reader: Reader, guard: Guard, _: Sequence[Span
         value = _plain(match.group())
         if value.partition("-")[0] in NO_RECORDS or value in reader.own_values:
             continue
-        if not re.search(rf"(?<!\w){re.escape(value)}(?!\w)", reader.open_text):
+        somebodys = value.partition("-")[0] in OF_SOMEBODY  # an article that is open to all has no business with it
+        if somebodys or not re.search(rf"(?<!\w){re.escape(value)}(?!\w)", reader.open_text):
             yield Finding(why=Why.OTHER_RECORD, what="record id", start=match.start(), end=match.end())
     folded = _folded_in_place(text)
     for value in reader.others_values:
