@@ -16,6 +16,7 @@ import psutil
 from rich.console import Console
 
 from orchestrator.domain.errors import CloisterError
+from orchestrator.pipeline.notary import ALARM
 from serving.cli.http import Client, home_folder
 from serving.platform import phone_home_problems
 from serving.settings import load_settings
@@ -153,8 +154,26 @@ def _stack() -> Finding:
     return Finding(check="stack", ok=True, says="ready")
 
 
+def _audit() -> Finding:
+    """The notary's alarm, where the settings say that its folders are."""
+    try:
+        settings = load_settings(home=home_folder())
+    except CloisterError:
+        return Finding(check="audit", ok=True, says="not looked at: the settings are not valid")
+    folders = [Path(folder) for folder in settings.audit.checkpoints] or [home_folder() / "audit" / "checkpoints"]
+    alarm = folders[0] / ALARM
+    if not alarm.exists():
+        return Finding(check="audit", ok=True, says="no alarm")
+    return Finding(
+        check="audit",
+        ok=False,
+        says=alarm.read_text().strip(),
+        fix="Keep all as it is and read docs/audit.md, `When the alarm is raised`",
+    )
+
+
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    _python, _packages, _memory, _disk, _settings, _company, _models, _phone_home, _listeners, _stack
+    _python, _packages, _memory, _disk, _settings, _company, _models, _phone_home, _listeners, _audit, _stack
 )  # fmt: skip
 WARN_ONLY = frozenset({"listeners"})
 
