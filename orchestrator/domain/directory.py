@@ -127,6 +127,17 @@ class Deployment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Certificate:
+    id: str
+    service: str
+    expires_at: datetime | None
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> "Certificate":
+        return cls(id=str(row["id"]), service=str(row.get("service") or ""), expires_at=instant(row.get("expires_at")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class FreezeWindow:
     id: str
     starts_at: datetime

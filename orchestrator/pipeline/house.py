@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from orchestrator.domain.directory import Alert, Colleague, Deployment, Directory, FreezeWindow, Profile, Service, Site
+from orchestrator.domain.directory import Alert, Certificate, Colleague, Deployment, Directory, FreezeWindow, Profile, Service, Site
 from orchestrator.domain.resolution import ObservationStatus
 from orchestrator.ports import Clock, SystemsOfRecord
 from orchestrator.privacy.outgoing import Guard
@@ -51,6 +51,9 @@ class House:
             self._last = found
             self.guard.know(colleague.name for colleague in found.staff)
         return self._last
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        return self._read("monitoring.list_certificates", {}, CATALOG_FRESH, Certificate.read)
 
     def profiles(self, emails: Iterable[str]) -> dict[str, Profile]:
         """One profile per address; unknown people and unreachable systems give `known=False`."""

@@ -20,6 +20,7 @@ from typing import Any
 from orchestrator.domain.errors import CloisterError, FencedOut, ModelUnavailable, StoreUnavailable
 from orchestrator.knowledge.documents import read_documents
 from orchestrator.knowledge.load import load_documents
+from orchestrator.pipeline.causes import explain_incidents
 from orchestrator.pipeline.deliver import deliver
 from orchestrator.pipeline.desk import Desk
 from orchestrator.pipeline.handle import Stopwatch, handle
@@ -190,6 +191,7 @@ class Worker:
                     self._guard_texts()
                 while deliver(self._desk.store, self._desk.systems, self._desk.pool, self._desk.clock):
                     pass
+                explain_incidents(self._desk.store, self._desk.house, self._desk.clock)
                 if self._notary:
                     self._notary.look()
             except CloisterError as error:

@@ -33,6 +33,7 @@ from orchestrator.ports import ANYBODY, Accepted, Claim, Gap, OutboxItem, Passag
 from orchestrator.storage import (
     aliases,
     audit,
+    causes,
     children,
     decisions,
     erasure,
@@ -201,6 +202,12 @@ class PostgresTransaction:
 
     def incidents(self, *, cursor: str | None = None, limit: int = 50) -> tuple[list[dict[str, Any]], str | None]:
         return triage.incidents(self._connection, cursor=cursor, limit=limit)
+
+    def incidents_to_explain(self, *, limit: int = 20) -> list[dict[str, Any]]:
+        return causes.incidents_to_explain(self._connection, limit=limit)
+
+    def save_causes(self, found: Sequence[tuple[str, int, Sequence[Mapping[str, Any]]]], *, now: datetime) -> None:
+        causes.save_causes(self._connection, found, now=now)
 
     def incident_of(self, ticket_id: str) -> str | None:
         return triage.incident_of(self._connection, ticket_id)

@@ -11,10 +11,12 @@ from orchestrator.domain.errors import BadInput, NotFound
 from orchestrator.domain.triage import Entities, Link, PriorityLevel, Triage
 from orchestrator.ports import Similar
 from orchestrator.storage import audit, queue
+from orchestrator.storage.causes import causes_of
 from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
 from orchestrator.storage.serialize import clean, dumps, instant, load
 from orchestrator.storage.similar import similar_of
 
+MAX_OTHER_CAUSES = 4
 SAVE = """
     WITH found AS (
         SELECT * FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::float8[], %s::boolean[], %s::smallint[], %b::text[],
@@ -231,7 +233,9 @@ def incident(connection: Connection, incident_id: str) -> dict[str, Any]:
     found = row(connection, INCIDENTS, {"number": number, "before": None, "limit": 1})
     if found is None:
         raise NotFound(f"There is no incident {incident_id!r}.", hint="Look it up in the list of incidents.")
-    return {**_incident(found), "tickets": [_member(member) for member in rows(connection, MEMBERS, [number])]}
+    causes = causes_of(connection, number)
+    explained = {"cause": causes[0] if causes else None, "other_causes": causes[1:MAX_OTHER_CAUSES]}
+    return {**_incident(found), **explained, "tickets": [_member(member) for member in rows(connection, MEMBERS, [number])]}
 
 
 def incidents(connection: Connection, *, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from orchestrator.domain.errors import BadInput
-from orchestrator.domain.resolution import AwaitingChildren, AwaitingRequester, Child, HandedOver, Resolved
+from orchestrator.domain.resolution import AwaitingChildren, AwaitingRequester, Child, ChildOrder, HandedOver, Resolved
 from orchestrator.domain.tickets import IncomingTicket, Requester, State
 from orchestrator.intake.accept import accept
 from orchestrator.resolution.drive import Work, drive
@@ -206,6 +206,20 @@ def test_a_worker_that_died_after_opening_the_parts_opens_none_twice(house: Hous
     assert isinstance(driven.outcomes[parent], AwaitingChildren)  # ... and the worker dies before it writes this
     assert isinstance(go_on(house)[parent], Resolved)
     assert len(parts(house, parent)) == 5 and len(house.changes()) == 5
+
+
+def test_opening_the_same_parts_again_opens_nothing_and_gives_those_that_are_there(house: House) -> None:
+    parent = house.say("access_request", ASKS, by=BEN, portal=True)
+    order = ChildOrder(
+        key="identity", runbook="onboarding_identity", category="access_request", subject="s", description="d", facts={"hire_id": "hire-1"}
+    )
+    orders = [(order, triage_of("access_request", "d"))]
+    with house.store.transaction() as tx:
+        (claim,) = tx.claim(worker="test", limit=1, lease_s=60)
+        requester = Requester(email=BEN)
+        first = tx.open_children(claim, orders, opened_by="employee_onboarding@1", requester=requester, now=clock())
+        again = tx.open_children(claim, orders, opened_by="employee_onboarding@1", requester=requester, now=clock())
+    assert first == again and [child.key for child in again] == ["identity"] and claim.ticket_id == parent
 
 
 def test_a_parent_sleeps_until_a_part_has_ended_and_is_woken_once_for_it(house: House) -> None:

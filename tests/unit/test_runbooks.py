@@ -246,6 +246,12 @@ def test_every_mistake_in_a_parent_request_is_named(tmp_path: Path, was: str, be
     assert any(complaint in problem for problem in problems), problems
 
 
+def test_what_serves_parts_serves_no_ticket_that_somebody_wrote() -> None:
+    parts = {name for name, runbook in PLAYBOOK.runbooks.items() if runbook.for_parts}
+    assert len(parts) == 5
+    assert not parts & {runbook.name for category in PLAYBOOK.groups for runbook in PLAYBOOK.serving(category)}
+
+
 def test_more_parts_than_ten_are_refused(tmp_path: Path) -> None:
     one = FAN_OUT.splitlines()[17]
     more = "\n".join(one.replace("key: one", f"key: more{n}") for n in range(10))

@@ -36,3 +36,11 @@ BEGIN
     RETURN NEW;
 END $$;
 CREATE TRIGGER child_is_bounded BEFORE INSERT ON child FOR EACH ROW EXECUTE FUNCTION child_is_bounded();
+
+-- What lies behind an incident, as far as changes, topology and words show: an explanation with evidence, which acts on nothing.
+CREATE TABLE incident_cause (
+    incident bigint PRIMARY KEY REFERENCES incident,
+    members  int NOT NULL,          -- how many tickets it had when this was found; another number makes it due again
+    causes   jsonb NOT NULL,        -- orchestrator.triage.correlate.Cause, the best first
+    found_at timestamptz NOT NULL
+);
