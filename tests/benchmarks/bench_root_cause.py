@@ -27,7 +27,7 @@ _AFFIXES = re.compile(r"^otel-demo-|-(service|pod|deployment|replicaset|stateful
 
 
 def service_of(name: str) -> str:
-    """"checkout-pod-1" and "checkout-service-1" are the service checkout."""
+    """ "checkout-pod-1" and "checkout-service-1" are the service checkout."""
     return _AFFIXES.sub("", _AFFIXES.sub("", name))
 
 

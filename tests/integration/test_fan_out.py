@@ -211,7 +211,12 @@ def test_a_worker_that_died_after_opening_the_parts_opens_none_twice(house: Hous
 def test_opening_the_same_parts_again_opens_nothing_and_gives_those_that_are_there(house: House) -> None:
     parent = house.say("access_request", ASKS, by=BEN, portal=True)
     order = ChildOrder(
-        key="identity", runbook="onboarding_identity", category="access_request", subject="s", description="d", facts={"hire_id": "hire-1"}
+        key="identity",
+        runbook="onboarding_identity",
+        category="access_request",
+        subject="s",
+        description="d",
+        facts={"hire_id": "hire-1"},
     )
     orders = [(order, triage_of("access_request", "d"))]
     with house.store.transaction() as tx:
