@@ -20,14 +20,19 @@ from orchestrator.domain.resolution import (
     Approval,
     Child,
     ChildOrder,
+    Frozen,
     Observation,
     Outcome,
     ParentOf,
     Proposal,
     Rung,
+    Snapshot,
     StepRecord,
+    Target,
+    Touch,
     Turn,
     Verdict,
+    Verification,
 )
 from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, Requester, State, Ticket
@@ -350,12 +355,60 @@ class Transaction(Protocol):
 
     # resolution
     def steps(self, ids: Sequence[str]) -> dict[str, list[StepRecord]]: ...
-    def save_intended(self, claims: Sequence[Claim], intents: Sequence[tuple[Proposal, Verdict]], *, now: datetime) -> None:
-        """Steps and audit *intended*, fenced by the claims; committed before any of the actions is carried out."""
+    def save_intended(
+        self,
+        claims: Sequence[Claim],
+        intents: Sequence[tuple[Proposal, Verdict]],
+        *,
+        now: datetime,
+        targets: Mapping[str, Target] = ...,
+    ) -> None:
+        """Steps and audit *intended*, fenced by the claims; committed before any of the actions is carried out.
+
+        `targets`, by idempotency key: what each act is about, as it was seen just before.
+        """
         ...
 
-    def save_observed(self, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
-        """(ticket id, idempotency key, observation): completes the step and writes audit *observed*."""
+    def save_observed(
+        self,
+        observations: Sequence[tuple[str, str, Observation]],
+        *,
+        now: datetime,
+        checked: Mapping[tuple[str, str], tuple[Snapshot | None, Verification | None]] = ...,
+    ) -> None:
+        """(ticket id, idempotency key, observation): completes the step and writes audit *observed*.
+
+        `checked`, by ticket and key: the state after, and what the action's own probe says.
+        """
+        ...
+
+    def unresolved(self) -> list[dict[str, Any]]:
+        """Acts whose end nobody knows and no worker is looking for: with the exact call, for a person."""
+        ...
+
+    # limits and the circuit breaker
+    def lock(self, names: Sequence[str]) -> None:
+        """Hold these names until the end of the transaction; whoever asks for one of them waits. After `hold`, in sorted order."""
+        ...
+
+    def touches(self, targets: Sequence[str], *, since: datetime) -> dict[str, list[Touch]]:
+        """Acts on each target, oldest first."""
+        ...
+
+    def acts_since(self, actions: Sequence[str], *, since: datetime) -> dict[str, int]:
+        """How often the desk did each; refused ones do not count."""
+        ...
+
+    def frozen(self, targets: Sequence[str] | None = None) -> list[Frozen]:
+        """What the circuit breaker holds: on these targets, or all of it."""
+        ...
+
+    def freeze(self, found: Sequence[Frozen]) -> None:
+        """Audit *frozen*. What is frozen already stays as it is."""
+        ...
+
+    def unfreeze(self, action: str, target: str, *, reason: str, by: str) -> Frozen:
+        """Audit *unfrozen*. Raises NotFound."""
         ...
 
     def turns(self, ids: Sequence[str]) -> dict[str, list[Turn]]:

@@ -4,7 +4,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -18,6 +20,8 @@ from orchestrator.ports import Clock
 READ_ATTEMPTS = 3
 READ_PAUSES_S = (0.1, 0.4)  # before the second and the third attempt
 CONNECT_TIMEOUT_S = 3.0
+BUSY = 429
+LONGEST_PAUSE_S = 3600.0
 MAX_ANSWER_BYTES = 8 << 20
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -124,8 +128,8 @@ class HttpSystemsOfRecord:
         """Tried again a little: a read that failed changed nothing."""
         for pause_s in (*READ_PAUSES_S, None):
             observation = self._send(action, request)
-            if observation.status is not ObservationStatus.UNAVAILABLE or pause_s is None:
-                break
+            if observation.status is not ObservationStatus.UNAVAILABLE or observation.http_status == BUSY or pause_s is None:
+                break  # a system that is busy says itself when to come back
             self._sleep(pause_s)
         return observation
 
@@ -136,15 +140,16 @@ class HttpSystemsOfRecord:
     def _send(self, action: Action, request: _Request) -> Observation:
         failed = ObservationStatus.UNKNOWN if action.writes else ObservationStatus.UNAVAILABLE
         try:
-            status, body = self._exchange(action, request)
+            status, body, retry_after_s = self._exchange(action, request)
         except _NEVER_SENT as error:
             return self._observe(ObservationStatus.UNAVAILABLE, None, _failure("Not reached", error), request.record)
         except (httpx.HTTPError, _Unreadable) as error:
             return self._observe(failed, None, _failure("No answer", error), request.record)
-        return self._observe(*self._judge(action, status, body, failed), request.record)
+        observation = self._observe(*self._judge(action, status, body, failed), request.record)
+        return replace(observation, retry_after_s=retry_after_s) if status == BUSY else observation
 
     def _judge(self, action: Action, status: int, body: Any, failed: ObservationStatus) -> tuple[ObservationStatus, int, Any]:
-        if status == 429:
+        if status == BUSY:
             return ObservationStatus.UNAVAILABLE, status, body
         if status >= 500:
             return failed, status, body
@@ -154,8 +159,8 @@ class HttpSystemsOfRecord:
             return failed, status, {"title": "Unexpected answer", "problems": problems, "answer": body}
         return ObservationStatus.OK, status, body
 
-    def _exchange(self, action: Action, request: _Request) -> tuple[int, Any]:
-        """Send one request and read its answer to the end: (status, parsed body)."""
+    def _exchange(self, action: Action, request: _Request) -> tuple[int, Any, float | None]:
+        """Send one request and read its answer to the end: (status, parsed body, seconds of its Retry-After)."""
         headers = {"Authorization": f"Bearer {self._tokens[action.system, 'write' if action.writes else 'read']}"}
         if request.idempotency_key is not None:
             headers["Idempotency-Key"] = request.idempotency_key
@@ -168,10 +173,23 @@ class HttpSystemsOfRecord:
             headers=headers,
             timeout=httpx.Timeout(action.timeout_s, connect=min(CONNECT_TIMEOUT_S, action.timeout_s)),
         ) as response:
-            return response.status_code, _parsed(response, deadline)
+            return response.status_code, _parsed(response, deadline), _seconds(response.headers.get("Retry-After"), self._clock())
 
     def _observe(self, status: ObservationStatus, http_status: int | None, body: Any, request: Mapping[str, Any]) -> Observation:
         return Observation(status=status, http_status=http_status, body=body, at=self._clock(), request=request)
+
+
+def _seconds(retry_after: str | None, now: datetime) -> float | None:
+    """Seconds of a Retry-After header, which holds seconds or an HTTP date; at most an hour; None where it says nothing."""
+    if retry_after is None:
+        return None
+    try:
+        pause_s = (
+            float(retry_after) if retry_after.strip().isdigit() else (parsedate_to_datetime(retry_after) - now).total_seconds()
+        )
+    except (ValueError, TypeError):
+        return None
+    return min(max(pause_s, 0.0), LONGEST_PAUSE_S)
 
 
 class _Unreadable(Exception):

@@ -40,6 +40,7 @@ class Proposal:
     preview: Mapping[str, Any] = field(default_factory=dict)  # before/after, blast radius, reversibility
 
     writes: bool = True  # changes the world; False: a read, which a resumed run observes anew
+    undoes: str | None = None  # idempotency key of the act that this one compensates
 
     # `digest` (sha256 over the canonical JSON of ticket, runbook, step, action and arguments) freezes an approval.
     digest: str = ""
@@ -84,6 +85,54 @@ class Observation:
     body: Any  # parsed JSON as answered
     at: datetime
     request: Mapping[str, Any] = field(default_factory=dict)  # the exact call: method, path, query, JSON
+    kind: str = "answered"  # "probed": nobody answered, a look at the target showed that it happened
+    evidence: Mapping[str, Any] | None = None  # of a probed one: what was read, and what it showed
+    retry_after_s: float | None = None  # a system that is busy said when to come back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What a target looked like at one instant."""
+
+    read: str  # the catalogue action that showed it
+    arguments: Mapping[str, Any]
+    body: Any  # parsed JSON as answered
+    at: datetime
+    state: str  # digest of the body without what changes by itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What an act is about, as it was seen just before. Acts on one thing have one name, whichever action they are."""
+
+    name: str  # 'identity.get_user {"user_id":"usr-1"}'
+    before: Snapshot | None = None  # None: nothing shows it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Touch:
+    """One earlier act on a target, as the circuit breaker reads it."""
+
+    ticket_id: str
+    action: str
+    target: str
+    idempotency_key: str
+    at: datetime
+    before: str | None  # state digests
+    after: str | None
+    refused: bool = False  # the system said no: nothing changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """An action that may not touch a target until a lead gives it free."""
+
+    action: str
+    target: str
+    kind: str  # "repeats", "oscillation"
+    reason: str
+    ticket_id: str  # whose act was refused first
+    frozen_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +148,12 @@ class StepRecord:
     verdict: Verdict | None
     observation: Observation | None  # None: intended, outcome not yet known
     epoch: int = 0  # the ticket's reopened_count when it was taken
+    target: str | None = None
+    before: Snapshot | None = None
+    after: Snapshot | None = None
+    verification: "Verification | None" = None  # by the action's own probe; None: it has none, or could not be read
+    undoes: str | None = None  # idempotency key of the act that this one compensates
+    unknowns: int = 0  # runs after which nobody could say whether it happened
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,15 +14,16 @@ from orchestrator.domain.resolution import (
     ObservationStatus,
     Proposal,
     Provenance,
+    Snapshot,
     Verdict,
 )
 from orchestrator.resolution import arguments as recognize
 from orchestrator.resolution import conditions
-from orchestrator.resolution.case import Case, Question, Stop, Wait
+from orchestrator.resolution.case import Case, Done, Question, Stop, Wait
 from orchestrator.resolution.choose import Plan
 from orchestrator.resolution.conditions import comparable
 from orchestrator.resolution.effects import Act, Acted, Way
-from orchestrator.resolution.facts import Facts, idempotency_key, proposal_digest
+from orchestrator.resolution.facts import Facts, canonical, idempotency_key, proposal_digest
 from orchestrator.resolution.governance import authorize, lower_rung
 from orchestrator.resolution.handover import refusal
 from orchestrator.resolution.judged import about_act
@@ -30,7 +31,11 @@ from orchestrator.resolution.look import worded
 from orchestrator.resolution.replies import fill
 from orchestrator.resolution.runbooks import Act as ActStep
 from orchestrator.resolution.runbooks import Confirm, Runbook
+from orchestrator.resolution.unknown import exact_call
 from orchestrator.resolution.verify import told_names
+
+FINAL = frozenset({ObservationStatus.OK, ObservationStatus.REFUSED})
+"""What a system of record answered once for a key stays its answer."""
 
 
 def carry_out(case: Case, runbook: Runbook) -> Way:
@@ -91,11 +96,14 @@ def act(case: Case, runbook: Runbook, step: ActStep) -> Way:
     proposal = propose(case, runbook, step)
     title = case.playbook.actions[step.act].title
     done = case.memory.act(proposal.idempotency_key)
-    if done and done.observation and done.observation.status is ObservationStatus.OK:
+    verification, before = (done.verification, done.before) if done else (None, None)
+    if done and done.observation and done.observation.status in FINAL:
         observation: Observation = done.observation
         if done.verdict:
             case.note_verdict(step.act, done.verdict, proposal.arguments)
     else:
+        if done is None and case.undoing:
+            raise Stop("An earlier run began to undo what was done, so nothing new is done.")
         if done is None and (other := case.other_approval(proposal)):
             raise Stop(
                 f"What {other.id} was asked for ({other.proposal.preview.get('what', step.act)}) no longer fits the records."
@@ -111,17 +119,52 @@ def act(case: Case, runbook: Runbook, step: ActStep) -> Way:
             }
         )
         if answer.verdict.decision is not Decision.ALLOW:
-            raise refused(case, step, proposal, answer)
+            raise refused(case, step, answer.proposal or proposal, answer)
         if case.shadow:
             return
         assert answer.observation is not None
-        observation = answer.observation
+        observation, verification, before = answer.observation, answer.verification, answer.before
     if observation.status is not ObservationStatus.OK:
-        case.actions.append(f"{title}: {refusal(observation)}")
-        raise Stop(f"{title}: the system of record said no ({refusal(observation)}).")
+        raise not_done(case, step, proposal, observation)
+    failed = verification is not None and not verification.confirmed
+    case.done.append(carried(case, runbook, proposal, observation, before, failed=failed))
+    if verification is not None and failed:
+        case.actions.append(f"{title}: answered at {observation.at:%H:%M:%S} UTC, but {verification.probe} does not confirm it")
+        raise Stop(f"{title}: it was answered, but {verification.probe} does not confirm it ({verification.observed}).")
     case.proposed = [row for row in case.proposed if row["action"] != step.act]
     case.actions.append(f"{title}: done at {observation.at:%H:%M:%S} UTC")
     case.facts = case.facts.with_fact(step.as_, observation.body, source="record", detail=step.act)
+
+
+def carried(
+    case: Case, runbook: Runbook, proposal: Proposal, observation: Observation, before: Snapshot | None, *, failed: bool
+) -> Done:
+    return Done(
+        action=case.playbook.actions[proposal.action],
+        step=proposal.step,
+        runbook=runbook.ref,
+        key=proposal.idempotency_key,
+        arguments=proposal.arguments,
+        answer=observation.body,
+        before=before,
+        owner=proposal.owner,
+        failed=failed,
+    )
+
+
+def not_done(case: Case, step: ActStep, proposal: Proposal, observation: Observation) -> Stop:
+    """Why an act that was intended is not known to be done."""
+    action = case.playbook.actions[step.act]
+    call = canonical(exact_call(action, proposal.arguments, proposal.idempotency_key))
+    if observation.status is ObservationStatus.UNKNOWN:
+        case.actions.append(f"{action.title}: unknown outcome; it may have happened ({call})")
+        return Stop(
+            f"{action.title}: unknown outcome. Nobody could find out whether it happened. The exact call: {call}", keep=True
+        )
+    case.actions.append(f"{action.title}: {refusal(observation)}")
+    if observation.kind == "probed":
+        return Stop(f"{action.title}: {refusal(observation)} The exact call: {call}")
+    return Stop(f"{action.title}: the system of record said no ({refusal(observation)}).")
 
 
 def propose(case: Case, runbook: Runbook, step: ActStep) -> Proposal:

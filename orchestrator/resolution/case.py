@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from orchestrator.domain.actions import Action
 from orchestrator.domain.autonomy import lowest
 from orchestrator.domain.resolution import (
     Approval,
@@ -19,6 +20,7 @@ from orchestrator.domain.resolution import (
     ParentOf,
     Proposal,
     Rung,
+    Snapshot,
     StepRecord,
     Turn,
     Verdict,
@@ -60,10 +62,26 @@ class Memory:
 class Stop(Exception):
     """A person takes over from here. `why` is the sentence that they read first."""
 
-    def __init__(self, why: str, *, verdict: Verdict | None = None) -> None:
+    def __init__(self, why: str, *, verdict: Verdict | None = None, keep: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.verdict = verdict
+        self.keep = keep  # nothing is undone: nobody knows what happened
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """An act that was carried out in this round of the ticket, and what it takes to undo it."""
+
+    action: Action
+    step: str
+    runbook: str
+    key: str
+    arguments: Mapping[str, Any]
+    answer: Any
+    before: Snapshot | None
+    owner: str | None = None
+    failed: bool = False  # answered, but its own probe does not confirm it
 
 
 class Question(Exception):
@@ -106,6 +124,7 @@ class Case:
     reasons: list[str] = field(default_factory=list)
     passages: list[Any] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    done: list[Done] = field(default_factory=list)  # acts of this round, in order
     gap: dict[str, Any] | None = None  # what knowledge did not answer
     answered_from: str = ""  # the document
     proven: bool = False
@@ -160,7 +179,7 @@ class Case:
         return [step for step in self.memory.steps if step.epoch == self.epoch]
 
     def _last_act(self) -> StepRecord | None:
-        acts = [step for step in self._my_steps() if step.writes and step.step != CODE_STEP]
+        acts = [step for step in self._my_steps() if step.writes and step.step != CODE_STEP and step.undoes is None]
         return max(acts, key=lambda step: step.seq, default=None)
 
     def _now(self) -> datetime:
@@ -199,6 +218,11 @@ class Case:
         if any(child.opened_by.split("@")[0] == runbook.name for child in self.memory.children):
             return True
         return any(step.writes and (step.step, step.action) in mine for step in self._my_steps())
+
+    @property
+    def undoing(self) -> bool:
+        """Whether an earlier run of this round began to undo what was done: then nothing new is done any more."""
+        return any(step.undoes is not None for step in self._my_steps())
 
     def code_step(self) -> StepRecord | None:
         return next((step for step in self._my_steps() if step.step == CODE_STEP), None)

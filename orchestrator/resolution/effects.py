@@ -4,7 +4,16 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.domain.resolution import Approval, ChildOrder, Observation, Proposal, Turn, Verdict
+from orchestrator.domain.resolution import (
+    Approval,
+    ChildOrder,
+    Observation,
+    Proposal,
+    Snapshot,
+    Turn,
+    Verdict,
+    Verification,
+)
 from orchestrator.domain.tickets import Requester
 from orchestrator.domain.triage import Triage
 from orchestrator.ports import ANYBODY, Reader, ScoreRequest
@@ -36,6 +45,9 @@ class Acted:
     verdict: Verdict
     observation: Observation | None  # None: not carried out
     approval: Approval | None = None
+    verification: Verification | None = None  # by the action's own probe
+    before: Snapshot | None = None
+    proposal: Proposal | None = None  # where an approval is needed: with what the target looks like now
 
 
 @dataclass(frozen=True, kw_only=True)

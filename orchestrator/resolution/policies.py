@@ -137,6 +137,10 @@ class Settings(BaseModel):
     wide_confidence: float = Field(default=0.99, ge=0, le=1)  # of the type, for an act that touches more than one account
     narrow_confidence: float = Field(default=0.5, ge=0, le=1)  # of the type, for any act at all
     license_limit: float = Field(default=300.0, ge=0)  # yearly seat cost that is renewed without approval
+    breaker_repeats: int = Field(default=3, ge=2)  # so often the same act on an unchanged target is refused, and frozen
+    breaker_alternations: int = Field(default=2, ge=1)  # returns of a target to an earlier state, by whomever
+    breaker_minutes: float = Field(default=15.0, gt=0)  # within which both count
+    unknown_tries: int = Field(default=4, ge=1, le=5)  # runs that look for the end of an act, before a person does
     choice_confidence: float = Field(default=0.6, ge=0.5, le=1)  # below it the model's choice of a runbook counts for nothing
     regions: list[str] = []  # where data of accounts may be handled by this desk; empty: everywhere
 

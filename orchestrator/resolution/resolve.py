@@ -18,12 +18,14 @@ from orchestrator.resolution import fan_out, loop
 from orchestrator.resolution.act import carry_out, foresee
 from orchestrator.resolution.case import Case, Question, Stop, Wait
 from orchestrator.resolution.choose import choose_runbook
+from orchestrator.resolution.compensate import compensate
 from orchestrator.resolution.effects import Effect, Way
 from orchestrator.resolution.governance import judge_ticket
 from orchestrator.resolution.handover import hand_over
 from orchestrator.resolution.identify import identify, know_requester
 from orchestrator.resolution.knowing import find_reading
 from orchestrator.resolution.linked import linked_reply
+from orchestrator.resolution.runbooks import Runbook
 from orchestrator.resolution.verify import verify
 
 
@@ -45,12 +47,7 @@ def resolve(case: Case) -> Generator[Effect, Any, Outcome]:
         yield from identify(case, plan.runbook)
         if plan.question:
             raise plan.question
-        yield from carry_out(case, plan.runbook)
-        if plan.runbook.loop:
-            yield from loop.work(case, plan.runbook)
-        if plan.runbook.fan_out:
-            yield from fan_out.work(case, plan.runbook)
-        return (yield from verify(case, plan.runbook))
+        return (yield from work(case, plan.runbook))
     except Stop as stop:
         case.reasons.append(stop.why)
         return hand_over(case, stop)
@@ -58,6 +55,22 @@ def resolve(case: Case) -> Generator[Effect, Any, Outcome]:
         return question.outcome
     except Wait as wait:
         return wait.outcome
+
+
+def work(case: Case, runbook: Runbook) -> Generator[Effect, Any, Outcome]:
+    """Act and verify. What was done half is undone before a person takes over."""
+    try:
+        yield from carry_out(case, runbook)
+        if runbook.loop:
+            yield from loop.work(case, runbook)
+        if runbook.fan_out:
+            yield from fan_out.work(case, runbook)
+        if case.undoing:
+            raise Stop("An earlier run could not confirm what was done, and began to undo it.")
+        return (yield from verify(case, runbook))
+    except Stop as stop:
+        yield from compensate(case, runbook, stop)
+        raise
 
 
 def gather_for_colleague(case: Case) -> Way:

@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -33,6 +34,7 @@ class _Reply:
     body: str  # JSON
     replayed: bool = False
     changed: bool = False
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +136,11 @@ class Sandbox:
             if reply_or_none is None:
                 return None
             reply = reply_or_none
-        return _respond(reply.status, reply.body, replayed=reply.replayed)
+        return _respond(reply.status, reply.body, replayed=reply.replayed, retry_after_s=reply.retry_after_s)
 
     async def _fail(self, fault: Fault, incoming: _Incoming) -> _Reply | None:
-        failed = _problem(Problem(500, "The sandbox was told to fail this call."))
+        busy = fault.kind == "busy"
+        failed = _problem(Problem(429 if busy else 500, "The sandbox was told to fail this call."))
         silent = fault.kind.startswith("timeout")
         seen = None if silent else failed.status
         if fault.kind == "slow":
@@ -148,6 +151,8 @@ class Sandbox:
             reply = failed
             with self._store.transaction() as records:
                 _record(records, incoming, failed, answered=seen)
+        if busy:
+            return replace(failed, retry_after_s=fault.delay_s)
         await asyncio.sleep(fault.delay_s)
         if silent:
             return None
@@ -304,9 +309,10 @@ def _problem(problem: Problem) -> _Reply:
     return _Reply(status=problem.status, body=_dump(problem.body))
 
 
-def _respond(status: int, body: str, *, replayed: bool = False) -> Response:
+def _respond(status: int, body: str, *, replayed: bool = False, retry_after_s: float | None = None) -> Response:
     media_type = "application/json" if status < 400 else "application/problem+json"
-    headers = {"Idempotency-Replayed": "true"} if replayed else None
+    headers = {"Idempotency-Replayed": "true"} if replayed else {}
+    headers |= {"Retry-After": str(math.ceil(retry_after_s))} if retry_after_s is not None else {}
     return Response(body, status_code=status, headers=headers, media_type=media_type)
 
 

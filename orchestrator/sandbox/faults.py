@@ -11,6 +11,7 @@ KINDS = {
     "error_500_after": "takes effect, then answers 500",
     "timeout_before": "changes nothing and never answers: the connection closes after delay_s (at once by default)",
     "timeout_after": "takes effect and never answers",
+    "busy": "answers 429 with Retry-After delay_s (1 by default), changes nothing",
     "slow": "answers as always, delay_s (1 by default) later",
 }
 _FIELDS = {"path_prefix", "method", "kind", "times", "delay_s"}
@@ -45,7 +46,7 @@ class Faults:
             raise Problem(422, f"path_prefix starts with the '/' of a system's path; got {prefix!r}.")
         if isinstance(times, bool) or not isinstance(times, int) or times < 1:
             raise Problem(422, f"times is a whole number above zero; got {times!r}.")
-        delay_s = body.get("delay_s", 1.0 if kind == "slow" else 0.0)
+        delay_s = body.get("delay_s", 1.0 if kind in ("slow", "busy") else 0.0)
         if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or not 0 <= delay_s <= 600:
             raise Problem(422, f"delay_s is a number of seconds, at most 600; got {delay_s!r}.")
         method = body.get("method")

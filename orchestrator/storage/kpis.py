@@ -3,6 +3,7 @@
 from typing import Any
 
 from orchestrator.storage.connection import Connection, row, rows
+from orchestrator.storage.touches import frozen, unresolved
 
 COUNTS = """
     SELECT count(*) AS all_tickets,
@@ -36,6 +37,8 @@ DEFINITIONS = {
     "handed_over": "with a person, with a packet",
     "abstained": "triage would not guess the category",
     "reopened": "came back at least once after an outcome",
+    "unresolved_unknowns": "acts whose end nobody knows and no worker is looking for: a person has to",
+    "frozen": "actions that the circuit breaker holds on a target until a lead gives it free",
     "of_all": "divided by all tickets",
     "of_eligible": "eligible ones that were resolved, divided by all eligible ones",
 }
@@ -57,6 +60,8 @@ def kpis(connection: Connection) -> dict[str, Any]:
         "by_state": _by(connection, "state"),
         "by_category": _by(connection, "category"),
         "queue": dict(row(connection, QUEUE) or {}),
+        "unresolved_unknowns": len(unresolved(connection)),
+        "frozen": len(frozen(connection, None)),
         "definitions": DEFINITIONS,
     }
 

@@ -34,6 +34,12 @@ STEP_FIELDS = (
     "digest",
     "idempotency_key",
     "writes",
+    "target",
+    "before",
+    "after",
+    "verification",
+    "undoes",
+    "unknowns",
 )
 
 
@@ -114,11 +120,21 @@ def _resolution(found: Row, outcome: Mapping[str, Any], steps: list[Row]) -> dic
         "internal_note": outcome.get("internal_note"),
         "verification": outcome.get("verification"),
         "steps": shown,
+        "unresolved": [_unresolved(step) for step in shown if step["writes"] and _is_open(step)],
         "verdicts": [{"step": step["step"], "action": step["action"], **step["verdict"]} for step in shown],
         "observations": [
             {"step": step["step"], "action": step["action"], **step["observation"]} for step in shown if step["observation"]
         ],
     }
+
+
+def _is_open(step: Mapping[str, Any]) -> bool:
+    """Nobody knows whether it happened."""
+    return step["observation"] is None or step["observation"]["status"] == "unknown"
+
+
+def _unresolved(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: step[name] for name in ("step", "action", "arguments", "idempotency_key", "intended_at", "unknowns")}
 
 
 def _step(step: Row) -> dict[str, Any]:

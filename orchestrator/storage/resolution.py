@@ -21,14 +21,17 @@ from orchestrator.domain.resolution import (
     Outcome,
     Proposal,
     Resolved,
+    Snapshot,
     StepRecord,
+    Target,
     Verdict,
+    Verification,
 )
 from orchestrator.domain.tickets import TRANSITIONS, Assurance, State
 from orchestrator.ports import Claim
 from orchestrator.storage import audit, gaps, queue
 from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
-from orchestrator.storage.serialize import clean, dump, dumps, instant, load, outcome_kind
+from orchestrator.storage.serialize import clean, dump, dumps, instant, load, load_or_none, outcome_kind
 from orchestrator.storage.tickets import activate_pending, no_such_ticket
 
 APPROVAL_LIFETIME_S = 24 * 3600.0
@@ -48,24 +51,27 @@ STATE_OF: Mapping[str, State] = {
 STEPS = "SELECT * FROM step WHERE ticket = ANY(%s) ORDER BY ticket, seq"
 INTEND = """
     INSERT INTO step (ticket, seq, epoch, runbook, step, action, arguments, provenance, preview, owner, digest, idempotency_key,
-                      writes, verdict, intended_at)
+                      writes, verdict, intended_at, target, before, undoes)
     SELECT n.ticket,
         coalesce((SELECT max(seq) FROM step WHERE step.ticket = n.ticket), 0)
             + row_number() OVER (PARTITION BY n.ticket ORDER BY n.place),
         t.reopened_count, n.runbook, n.step, n.action, n.arguments::jsonb, n.provenance::jsonb, n.preview::jsonb, n.owner, n.digest,
-        n.key, n.writes, n.verdict::jsonb, n.now
+        n.key, n.writes, n.verdict::jsonb, n.now, n.target, n.before::jsonb, n.undoes
     FROM unnest(%s::bigint[], %s::int[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
-                %b::text[], %b::text[], %s::boolean[], %b::text[], %s::timestamptz[])
-         AS n (ticket, place, runbook, step, action, arguments, provenance, preview, owner, digest, key, writes, verdict, now)
+                %b::text[], %b::text[], %s::boolean[], %b::text[], %s::timestamptz[], %b::text[], %b::text[], %b::text[])
+         AS n (ticket, place, runbook, step, action, arguments, provenance, preview, owner, digest, key, writes, verdict, now,
+               target, before, undoes)
     JOIN ticket t ON t.number = n.ticket
     ON CONFLICT (ticket, idempotency_key) DO UPDATE SET verdict = excluded.verdict, intended_at = excluded.intended_at,
-        epoch = excluded.epoch,
+        epoch = excluded.epoch, target = excluded.target, before = excluded.before,
         observation = CASE WHEN step.writes AND step.observation ->> 'status' = 'ok' THEN step.observation END,
         observed_at = CASE WHEN step.writes AND step.observation ->> 'status' = 'ok' THEN step.observed_at END
 """
 OBSERVE = """
-    UPDATE step SET observation = o.observation::jsonb, observed_at = o.now
-    FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::timestamptz[]) AS o (ticket, key, observation, now)
+    UPDATE step SET observation = o.observation::jsonb, observed_at = o.now, after = o.after::jsonb,
+        verification = o.verification::jsonb, unknowns = unknowns + o.unknown::int
+    FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::timestamptz[], %b::text[], %b::text[], %s::boolean[])
+        AS o (ticket, key, observation, now, after, verification, unknown)
     WHERE step.ticket = o.ticket AND step.idempotency_key = o.key
     RETURNING step.ticket, step.idempotency_key, step.step, step.action, step.digest, step.writes
 """
@@ -158,13 +164,26 @@ def _step(found: Row) -> StepRecord:
         verdict=load(Verdict, found["verdict"]),
         observation=None if found["observation"] is None else load(Observation, found["observation"]),
         epoch=found["epoch"],
+        target=found["target"],
+        before=load_or_none(Snapshot, found["before"]),
+        after=load_or_none(Snapshot, found["after"]),
+        verification=load_or_none(Verification, found["verification"]),
+        undoes=found["undoes"],
+        unknowns=found["unknowns"],
     )
 
 
 def save_intended(
-    connection: Connection, claims: Sequence[Claim], intents: Sequence[tuple[Proposal, Verdict]], *, now: datetime
+    connection: Connection,
+    claims: Sequence[Claim],
+    intents: Sequence[tuple[Proposal, Verdict]],
+    *,
+    now: datetime,
+    targets: Mapping[str, Target],
 ) -> None:
-    """Intending the same idempotency key again is one step still.
+    """`targets`: by idempotency key, what each act is about and how it looked just before.
+
+    Intending the same idempotency key again is one step still.
 
     An act that was observed as done stays so; anything else awaits its observation anew.
     """
@@ -175,29 +194,62 @@ def save_intended(
         raise BadInput(f"No claim was given for {', '.join(strangers)}.", hint="Intend only for claimed tickets.")
     unique = {(proposal.ticket_id, proposal.idempotency_key): (proposal, verdict) for proposal, verdict in intents}
     if unique:
-        table = [_intent(place, proposal, verdict, now) for place, (proposal, verdict) in enumerate(unique.values())]
-        execute(connection, INTEND, columns(table, 14))
+        table = [_intent(place, p, v, targets.get(p.idempotency_key), now) for place, (p, v) in enumerate(unique.values())]
+        execute(connection, INTEND, columns(table, 17))
         audit.append(
-            connection, [(p.ticket_id, "intended", audit.CLOISTER, {"proposal": p, "verdict": v}) for p, v in unique.values()]
+            connection,
+            [
+                (p.ticket_id, "intended", audit.CLOISTER, _intended(p, v, targets.get(p.idempotency_key)))
+                for p, v in unique.values()
+            ],
         )
 
 
-def _intent(place: int, proposal: Proposal, verdict: Verdict, now: datetime) -> tuple[Any, ...]:
+def _intended(proposal: Proposal, verdict: Verdict, target: Target | None) -> dict[str, Any]:
+    return {"proposal": proposal, "verdict": verdict} | ({"target": target} if target else {})
+
+
+def _intent(place: int, proposal: Proposal, verdict: Verdict, target: Target | None, now: datetime) -> tuple[Any, ...]:
     names = (proposal.runbook, proposal.step, proposal.action)
     facts = (dumps(proposal.arguments), dumps(proposal.provenance), dumps(proposal.preview), proposal.owner)
     keys = (proposal.digest, proposal.idempotency_key, proposal.writes)
-    return (number_of(proposal.ticket_id, "T"), place, *names, *facts, *keys, dumps(replace(verdict, basis=None)), now)
+    return (
+        number_of(proposal.ticket_id, "T"),
+        place,
+        *names,
+        *facts,
+        *keys,
+        dumps(replace(verdict, basis=None)),
+        now,
+        *_seen(target),
+        proposal.undoes,
+    )
 
 
-def save_observed(connection: Connection, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
+def _seen(target: Target | None) -> tuple[str | None, str | None]:
+    if target is None:
+        return None, None
+    return clean(target.name), None if target.before is None else dumps(target.before)
+
+
+Checked = Mapping[tuple[str, str], tuple[Snapshot | None, Verification | None]]
+"""By ticket and idempotency key: the state after, and the word of the action's own probe."""
+
+
+def save_observed(
+    connection: Connection, observations: Sequence[tuple[str, str, Observation]], *, now: datetime, checked: Checked
+) -> None:
     """Raises NotFound for a step that was never intended: what is carried out must have been written down before."""
     once = {id(observation): observation for _, _, observation in observations}  # several tickets may have looked up the same
     encoded = {key: dumps(observation) for key, observation in once.items()}
     bodies = [encoded[id(observation)] for _, _, observation in observations]
-    table = [(number_of(ticket_id, "T"), key, body, now) for (ticket_id, key, _), body in zip(observations, bodies, strict=True)]
+    table = [
+        (number_of(ticket_id, "T"), key, body, now, *_after(checked.get((ticket_id, key))), seen.status == "unknown")
+        for (ticket_id, key, seen), body in zip(observations, bodies, strict=True)
+    ]
     if not table:
         return
-    done = {(f"T-{found['ticket']}", found["idempotency_key"]): found for found in rows(connection, OBSERVE, columns(table, 4))}
+    done = {(f"T-{found['ticket']}", found["idempotency_key"]): found for found in rows(connection, OBSERVE, columns(table, 7))}
     missing = [(ticket_id, key) for ticket_id, key, _ in observations if (ticket_id, key) not in done]
     if missing:
         raise NotFound(f"No intended step of {missing[0][0]} has the key {missing[0][1]!r}.", hint="Save the intent first.")
@@ -209,8 +261,16 @@ def save_observed(connection: Connection, observations: Sequence[tuple[str, str,
     if ok:
         execute(connection, EXECUTED, columns(ok, 2))
     named = [{"step": done[t, key]["step"], "action": done[t, key]["action"], "idempotency_key": key} for t, key, _ in observations]
+    for name, (t, key, _) in zip(named, observations, strict=True):
+        after, verification = checked.get((t, key), (None, None))
+        name |= ({"after": after} if after else {}) | ({"verification": verification} if verification else {})
     observed = [f'{dumps(name)[:-1]},"observation":{body}}}' for name, body in zip(named, bodies, strict=True)]
     audit.append(connection, audit.about([ticket_id for ticket_id, _, _ in observations], "observed", observed))
+
+
+def _after(found: tuple[Snapshot | None, Verification | None] | None) -> tuple[str | None, str | None]:
+    after, verification = found or (None, None)
+    return None if after is None else dumps(after), None if verification is None else dumps(verification)
 
 
 # --- outcomes ---

@@ -66,6 +66,10 @@ def load(kind: type[R], data: Any) -> R:
     return record
 
 
+def load_or_none(kind: type[R], data: Any) -> R | None:
+    return None if data is None else load(kind, data)
+
+
 def outcome_kind(outcome: Outcome) -> str:
     """resolved, linked, awaiting_approval, awaiting_requester, awaiting_children or handed_over."""
     return _KINDS[type(outcome)]

@@ -5,6 +5,7 @@ Holds a connection and hands every question to the module that knows its tables.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,20 @@ from orchestrator.domain.resolution import (
     Approval,
     Child,
     ChildOrder,
+    Frozen,
     HandedOver,
     Handover,
     Observation,
     Outcome,
     ParentOf,
     Proposal,
+    Snapshot,
     StepRecord,
+    Target,
+    Touch,
     Turn,
     Verdict,
+    Verification,
 )
 from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, IncomingTicket, Message, Requester, State, Ticket
@@ -49,6 +55,7 @@ from orchestrator.storage import (
     similar,
     spending,
     tickets,
+    touches,
     triage,
     turns,
 )
@@ -229,11 +236,45 @@ class PostgresTransaction:
     def steps(self, ids: Sequence[str]) -> dict[str, list[StepRecord]]:
         return resolution.steps(self._connection, ids)
 
-    def save_intended(self, claims: Sequence[Claim], intents: Sequence[tuple[Proposal, Verdict]], *, now: datetime) -> None:
-        resolution.save_intended(self._connection, claims, intents, now=now)
+    def save_intended(
+        self,
+        claims: Sequence[Claim],
+        intents: Sequence[tuple[Proposal, Verdict]],
+        *,
+        now: datetime,
+        targets: Mapping[str, Target] = MappingProxyType({}),
+    ) -> None:
+        resolution.save_intended(self._connection, claims, intents, now=now, targets=targets)
 
-    def save_observed(self, observations: Sequence[tuple[str, str, Observation]], *, now: datetime) -> None:
-        resolution.save_observed(self._connection, observations, now=now)
+    def lock(self, names: Sequence[str]) -> None:
+        touches.lock(self._connection, names)
+
+    def touches(self, targets: Sequence[str], *, since: datetime) -> dict[str, list[Touch]]:
+        return touches.touches(self._connection, targets, since=since)
+
+    def acts_since(self, actions: Sequence[str], *, since: datetime) -> dict[str, int]:
+        return touches.acts_since(self._connection, actions, since=since)
+
+    def unresolved(self) -> list[dict[str, Any]]:
+        return touches.unresolved(self._connection)
+
+    def frozen(self, targets: Sequence[str] | None = None) -> list[Frozen]:
+        return touches.frozen(self._connection, targets)
+
+    def freeze(self, found: Sequence[Frozen]) -> None:
+        touches.freeze(self._connection, found)
+
+    def unfreeze(self, action: str, target: str, *, reason: str, by: str) -> Frozen:
+        return touches.unfreeze(self._connection, action, target, reason=reason, by=by)
+
+    def save_observed(
+        self,
+        observations: Sequence[tuple[str, str, Observation]],
+        *,
+        now: datetime,
+        checked: Mapping[tuple[str, str], tuple[Snapshot | None, Verification | None]] = MappingProxyType({}),
+    ) -> None:
+        resolution.save_observed(self._connection, observations, now=now, checked=checked)
 
     def turns(self, ids: Sequence[str]) -> dict[str, list[Turn]]:
         return turns.turns(self._connection, ids)

@@ -428,18 +428,14 @@ class Died(RuntimeError):
     """The worker is gone."""
 
 
-class DyingPool(ThreadPoolExecutor):
-    """Dies at the first act: before it is sent, or after."""
+def dies_at(point: str) -> Any:
+    """A worker that is gone as soon as the executor has reached this step."""
 
-    sends_first = False
-
-    def map(self, work: Any, calls: Any, **_: Any) -> Any:
-        calls = list(calls)
-        if any(call.proposal.writes for call in calls):
-            if self.sends_first:
-                list(super().map(work, calls))
+    def reached(name: str) -> None:
+        if name == point:
             raise Died
-        return super().map(work, calls)
+
+    return reached
 
 
 @pytest.mark.parametrize("sends_first", [False, True])
@@ -447,11 +443,9 @@ def test_a_worker_that_died_right_after_its_intention_leaves_an_act_that_is_done
     """Never sent: the next run sends it with the same key. Sent: the key finds out."""
     ticket_id = house.say("refund", "Charged twice, please refund PAY-88121.", by=FAY, portal=True)
     real = house.desk
-    with DyingPool(4) as pool:
-        pool.sends_first = sends_first
-        house.desk = replace(real, pool=pool)
-        with pytest.raises(Died):
-            house.drive_only(lease_s=0.01)
+    house.desk = replace(real, reached=dies_at("answered" if sends_first else "intended"))
+    with pytest.raises(Died):
+        house.drive_only(lease_s=0.01)
     house.desk = real
     intended = house.store.run(lambda tx: tx.steps([ticket_id]))[ticket_id]
     assert [step.observation for step in intended if step.writes] == [None]
