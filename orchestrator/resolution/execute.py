@@ -77,7 +77,8 @@ def _stand(acts: Sequence[Call], desk: Desk, driven: Driven) -> list[Call]:
     settled = [call for call in acts if call.in_doubt and call.action is not None and settle(call)]
     fresh = [call for call in acts if call not in settled and _still_stands(call, driven)]
     ended = intend(fresh, desk, driven)
-    desk.reached("intended")
+    if fresh:
+        desk.reached("intended")
     going = [call for call in fresh if id(call) not in ended and call.run.effect is not None]
     for call in fresh:
         if (verdict := ended.get(id(call))) is not None:
@@ -92,12 +93,12 @@ def _still_stands(call: Call, driven: Driven) -> bool:
         assert call.seen is not None
         drop(call.run, driven, f"{call.proposal.action}: its target cannot be seen just before.", waits=_busy(call.seen))
         return False
-    if call.verdict.decision is Decision.NEEDS_APPROVAL:
-        shown = replace(call.proposal, preview={**call.proposal.preview, **as_shown(call.before)})
-        advance(call.run, Acted(verdict=call.verdict, observation=None, approval=None, proposal=shown), driven)
-        return False
     if (verdict := objection(call)) is not None:
         advance(call.run, Acted(verdict=verdict, observation=None, approval=None), driven)
+        return False
+    if call.verdict.decision is Decision.NEEDS_APPROVAL:  # nobody is asked for what could not be done anyway
+        shown = replace(call.proposal, preview={**call.proposal.preview, **as_shown(call.before)})
+        advance(call.run, Acted(verdict=call.verdict, observation=None, approval=None, proposal=shown), driven)
         return False
     return True
 

@@ -66,7 +66,9 @@ class Driven:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # for save_outcomes, and for a shadow run's decision
     retry: dict[str, str] = field(default_factory=dict)  # ticket id -> why; give the claim back with `retry`
-    waits: set[str] = field(default_factory=set)  # of those in `retry`: they wait for models or a busy system and have no part in it
+    waits: set[str] = field(
+        default_factory=set
+    )  # of those in `retry`: they wait for models or a busy system and have no part in it
     cases: dict[str, Case] = field(default_factory=dict)  # of those in `outcomes`
     lost: list[str] = field(default_factory=list)  # the lease went to another worker: nothing to write any more
 

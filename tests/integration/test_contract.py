@@ -245,9 +245,10 @@ def with_a_second_act(house: House, session: str) -> None:
 
 def grant(house: House) -> tuple[str, Any]:
     ticket_id, outcome = house.handle("access_request", "Please add me to the group travel-desk.", by=BEN, portal=True)
-    assert isinstance(outcome, AwaitingApproval), outcome
-    approve(house, ticket_id)
-    return ticket_id, house.run()[ticket_id]
+    while isinstance(outcome, AwaitingApproval):
+        approve(house, ticket_id)
+        outcome = house.run()[ticket_id]
+    return ticket_id, outcome
 
 
 def groups(house: House) -> list[str]:
@@ -288,7 +289,7 @@ def test_a_worker_that_dies_while_it_undoes_leaves_an_undoing_that_is_finished_o
 
     def reached(name: str) -> None:
         passed.append(name)
-        if passed.count(name) == (3 if name == "reobserved" else 2 if name != "intended" else 3) and name == point:
+        if name == point and passed.count(name) == (3 if name == "reobserved" else 2):
             raise Died
 
     whole, house.desk = house.desk, replace(house.desk, reached=reached)
