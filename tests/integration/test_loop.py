@@ -12,7 +12,7 @@ from orchestrator.domain.resolution import AwaitingApproval, HandedOver, Resolve
 from orchestrator.ports import ScoreRequest, ScoreResult
 from orchestrator.storage.store import PostgresStore
 from tests.integration.resolution_world import PLAYBOOK, House, at, clock, open_desk, user, world
-from tests.integration.test_resolution import Died, DyingPool
+from tests.integration.test_resolution import Died, dies_at
 
 HAL, IDA = "hal.ames@elm.example", "ida.bow@elm.example"
 RENEW, UNLOCK = ("POST", "/vpn/certificates/vc-1/renew"), ("POST", "/identity/users/usr-010/password-reset")
@@ -247,11 +247,10 @@ def test_a_run_that_resumes_takes_the_step_that_was_chosen_and_does_not_ask_agai
     seed(house)
     ticket_id = vpn(house)
     real = house.desk
-    with DyingPool(4) as pool:
-        pool.sends_first = sends_first
-        house.desk = replace(real, pool=pool, language_model=Preferring("unlock"))
-        with pytest.raises(Died):
-            house.drive_only(lease_s=0.01)
+    gone = dies_at("answered" if sends_first else "intended")
+    house.desk = replace(real, reached=gone, language_model=Preferring("unlock"))
+    with pytest.raises(Died):
+        house.drive_only(lease_s=0.01)
     other = Preferring("renew")
     house.desk = replace(real, language_model=other)
     assert isinstance(house.run()[ticket_id], Resolved)
@@ -265,11 +264,9 @@ def test_a_run_that_died_after_the_second_act_sees_what_it_saw_between_the_two(h
     house.run()
     approve(house, ticket_id)
     real = house.desk
-    with DyingPool(4) as pool:
-        pool.sends_first = True
-        house.desk = replace(real, pool=pool)
-        with pytest.raises(Died):
-            house.drive_only(lease_s=0.01)
+    house.desk = replace(real, reached=dies_at("answered"))
+    with pytest.raises(Died):
+        house.drive_only(lease_s=0.01)
     house.desk = real
     done = house.run()[ticket_id]
     assert isinstance(done, Resolved) and "gone back from release 4.2.0" in done.reply, done
