@@ -30,7 +30,7 @@ MAX_FILES = 4096
 MAX_RATIO = 200  # bytes unpacked per byte of the file; weights hardly compress
 SMALL_BYTES = 32 * 2**20  # below it the ratio does not matter
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
-ORDER: Mapping[Kind, int] = {Kind.BASE: 0, Kind.EMBEDDER: 1, Kind.HEAD: 2, Kind.ADAPTER: 3}
+ORDER: Mapping[Kind, int] = {Kind.BASE: 0, Kind.EMBEDDER: 1, Kind.RERANKER: 1, Kind.HEAD: 2, Kind.ADAPTER: 3}
 
 
 @dataclass(frozen=True, kw_only=True)

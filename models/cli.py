@@ -95,7 +95,7 @@ def show(name: str, as_json: bool) -> None:
 @models.command("import")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--as", "name", help="Take a folder without a manifest in under this name (a downloaded base or encoder).")
-@click.option("--kind", type=click.Choice(["base", "embedder"]), default="base", show_default=True, help="With --as.")
+@click.option("--kind", type=click.Choice(["base", "embedder", "reranker"]), default="base", show_default=True, help="With --as.")
 @click.option("--license", default="", help="With --as: the model's license.")
 @click.option("--base", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of an adapter's base.")
 @signature_option

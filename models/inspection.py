@@ -37,10 +37,16 @@ class Kind(StrEnum):
     ADAPTER = "adapter"
     HEAD = "head"
     EMBEDDER = "embedder"
+    RERANKER = "reranker"  # a cross-encoder: question and passage together
 
 
 DESK_MADE = frozenset({Kind.ADAPTER, Kind.HEAD})
-NEEDED: Mapping[Kind, tuple[str, ...]] = MappingProxyType({Kind.ADAPTER: ("adapter_config.json", "adapter_model.safetensors")})
+NEEDED: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        Kind.ADAPTER: ("adapter_config.json", "adapter_model.safetensors"),
+        Kind.RERANKER: ("config.json", "model.safetensors", "tokenizer.json"),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from orchestrator.pipeline.worker import Worker
 from serving.embedding import RemoteEmbedder
 from serving.language_model import RemoteLanguageModel
 from serving.platform import switch_off_phone_home
+from serving.reranker import open_reranker
 from serving.settings import Settings
 from serving.stack.notary import notary_of
 
@@ -52,6 +53,7 @@ class OrchestratorReplica:
             secret=bytes.fromhex(secret),
             company=Path(settings.company.folder) if settings.company.folder else None,
             threads=settings.worker.threads,
+            reranker=open_reranker(settings.models.reranker),
         )
         self._worker = Worker(
             self._desk,

@@ -38,6 +38,7 @@ class Models(Section):
     base: str | None = Field(None, description="folder of the base model; none: the bundled small one")
     adapters: dict[str, str] = Field(default_factory=dict, description="alias -> folder, where the registry has no move")
     head: str | None = Field(None, description="folder of the triage model whose head and thresholds decide; none: the bundled one")
+    reranker: str | None = Field(None, description="folder of a cross-encoder that orders what knowledge found; none: off")
     kv_cache_gib: float = Field(0.5, gt=0)
     max_model_len_tokens: int = Field(2048, ge=256)
     max_loras: int = Field(6, ge=2, le=64)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 QUOTE_WORDS = 8  # in a row; shorter runs are how anybody would say it
 PIECE_WORDS = 4
-PIECES_SHARE = 0.5  # of a source's runs of PIECE_WORDS: quoted in pieces
+PIECES_SHARE = 0.4  # of a source's runs of PIECE_WORDS: quoted in pieces
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -22,7 +22,7 @@ class Quote:
 
 
 def quoted(text: str, sources: Iterable[str], *, at_least: int = QUOTE_WORDS) -> Quote | None:
-    """The first quotation of one of the sources: `at_least` of its words in a row, or half of it in pieces. None: there is none."""
+    """The first quotation of one of the sources: `at_least` of its words in a row, or much of it in pieces. None: there is none."""
     spoken = words_of(text)
     rows, pieces = _runs(spoken, at_least), _runs(spoken, PIECE_WORDS)
     for source in sources:
