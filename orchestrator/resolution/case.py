@@ -170,6 +170,15 @@ class Case:
         own = Rung(self.ticket.autonomy_rung) if self.ticket.autonomy_rung else None
         return lowest(self.memory.rung, self.runbook.autonomy if self.runbook else None, own)
 
+    def circumstances(self) -> dict[str, str]:
+        """By which a text may vary: the account's plan and the person's region as the systems of record have them, and the channel."""
+        user, account = self.facts.get("user") or {}, self.facts.get("account") or {}
+        return {
+            "plan": str(account.get("tier") or ""),
+            "region": str(user.get("region") or ""),
+            "channel": self.ticket.channel or "",
+        }
+
     def group(self) -> str:
         return self.triage.assignment.group or self.playbook.groups.get(self.category, "")
 

@@ -219,7 +219,15 @@ def _draft(case: Case) -> str:
     """What the colleague can send once it is done; in the requester's language where we have it."""
     macros = case.playbook.macros
     matter = macros.matter(case.category, case.language)
-    return macros.say("draft", case.language, name=case.name, ticket_id=case.ticket.id, group=case.group(), matter=matter)
+    return macros.say(
+        "draft",
+        case.language,
+        name=case.name,
+        ticket_id=case.ticket.id,
+        group=case.group(),
+        matter=matter,
+        about=case.circumstances(),
+    )
 
 
 def _told(case: Case) -> str:
@@ -231,6 +239,7 @@ def _told(case: Case) -> str:
         ticket_id=case.ticket.id,
         group=case.group(),
         matter=case.playbook.macros.matter(case.category, case.language),
+        about=case.circumstances(),
     )
 
 

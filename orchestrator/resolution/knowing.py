@@ -64,7 +64,9 @@ def ask_which(case: Case, found: Sequence[Passage], step: Search) -> None:
         return
     titles = list(dict.fromkeys(passage.title for passage in found if passage.score >= step.ask_from))[:3]
     if titles:
-        text = case.playbook.macros.say("which_article", case.language, name=case.name, choices=titles, ticket_id=case.ticket.id)
+        text = case.playbook.macros.say(
+            "which_article", case.language, name=case.name, choices=titles, ticket_id=case.ticket.id, about=case.circumstances()
+        )
         raise Question(text, purpose="detail", missing=("which article",))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError, meta, nodes
@@ -165,14 +166,34 @@ MACROS: Mapping[str, tuple[str, ...]] = {
 """The desk's own texts, with the names that each may use."""
 
 
+CIRCUMSTANCES = ("plan", "region", "channel")  # by which a text may vary: from billing, the directory, the ticket
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Another text for a macro where all of `when` hold; the first one that fits is said."""
+
+    macro: str
+    when: Mapping[str, tuple[str, ...]]  # circumstance -> values, any of which fits, in lower case
+    text: Text
+
+    def fits(self, about: Mapping[str, str]) -> bool:
+        """A circumstance of which nothing is known fits nothing."""
+        return all(about.get(name, "").lower() in values for name, values in self.when.items())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Macros:
     texts: Mapping[str, Text]
     matters: Mapping[str, Text]  # category -> how a requester would call it
     things: Mapping[str, Text]  # order, invoice, ... -> the word for it
 
-    def say(self, macro: str, language: str, /, **names: Any) -> str:
-        return fill(self.texts[macro], language, names)
+    variants: tuple[Variant, ...] = ()
+
+    def say(self, macro: str, language: str, /, *, about: Mapping[str, str] = MappingProxyType({}), **names: Any) -> str:
+        """`about`: the ticket's circumstances, by which a variant may be said instead."""
+        fitting = (variant.text for variant in self.variants if variant.macro == macro and variant.fits(about))
+        return fill(next(fitting, self.texts[macro]), language, names)
 
     def matter(self, category: str, language: str) -> str:
         text = self.matters.get(category) or self.matters["Others"]
@@ -189,7 +210,9 @@ def load_macros(path: Path, categories: Iterable[str]) -> tuple[Macros, list[str
     if file.problems or not isinstance(file.data, dict):
         return Macros(texts={}, matters={}, things={}), list(file.problems) or [file.complaint((), "a mapping is needed")]
     texts, matters, things = (file.data.get(key) or {} for key in ("macros", "matters", "things"))
-    problems = [file.complaint((key,), "unknown field") for key in file.data if key not in {"macros", "matters", "things"}]
+    problems = [
+        file.complaint((key,), "unknown field") for key in file.data if key not in {"macros", "matters", "things", "variants"}
+    ]
     problems += [file.complaint(("macros",), f"`{name}` is missing") for name in MACROS if name not in texts]
     problems += [file.complaint(("macros", name), "unknown macro") for name in texts if name not in MACROS]
     for name in texts.keys() & MACROS.keys():
@@ -198,10 +221,30 @@ def load_macros(path: Path, categories: Iterable[str]) -> tuple[Macros, list[str
         for name, text in words.items():
             problems += _problems_of(file, (where, name), text, ())
     problems += [file.complaint(("matters",), f"`{name}` is missing") for name in [*categories, "Others"] if name not in matters]
-    return Macros(texts=texts, matters=matters, things=things), problems
+    variants, found = _variants(file, file.data.get("variants") or [])
+    return Macros(texts=texts, matters=matters, things=things, variants=variants), problems + found
 
 
-def _problems_of(file: YamlFile, place: tuple[str, ...], text: Any, known: tuple[str, ...]) -> list[str]:
+def _variants(file: YamlFile, rows: Any) -> tuple[tuple[Variant, ...], list[str]]:
+    """Rows {macro, when: {plan|region|channel: value or list}, en, de, ...}."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return (), [file.complaint(("variants",), "needs a list of texts with `macro` and `when`")]
+    variants, problems = [], []
+    for index, row in enumerate(rows):
+        place, when, macro = ("variants", index), row.get("when"), str(row.get("macro"))
+        text = {name: value for name, value in row.items() if name not in {"macro", "when"}}
+        if macro not in MACROS:
+            problems.append(file.complaint(place, f"unknown macro {macro}"))
+        elif not isinstance(when, dict) or not when or set(when) - set(CIRCUMSTANCES):
+            problems.append(file.complaint(place, f"`when` needs values for some of {', '.join(CIRCUMSTANCES)}"))
+        else:
+            problems += _problems_of(file, place, text, MACROS[macro])
+            wanted = {name: tuple(str(each).lower() for each in (v if isinstance(v, list) else [v])) for name, v in when.items()}
+            variants.append(Variant(macro=macro, when=wanted, text=text))
+    return tuple(variants), problems
+
+
+def _problems_of(file: YamlFile, place: tuple[str | int, ...], text: Any, known: tuple[str, ...]) -> list[str]:
     if not isinstance(text, dict):
         return [file.complaint(place, "needs a text per language")]
     return [file.complaint((*place, language), problem) for language, problem in text_problems(text, known)]

@@ -17,7 +17,7 @@ from orchestrator.domain.actions import Action
 from orchestrator.domain.resolution import Rung
 from orchestrator.resolution import conditions, derive
 from orchestrator.resolution.arguments import NAMED_BY, RECOGNIZERS
-from orchestrator.resolution.replies import template_problems, text_problems
+from orchestrator.resolution.replies import CIRCUMSTANCES, template_problems, text_problems
 from orchestrator.resolution.yamlfile import Place, YamlFile, read_yaml
 
 MAX_PARTS = 10  # of one parent; the database holds the same limit
@@ -527,7 +527,7 @@ class _Check:
             yield ("verify", "as"), f"`{verify.as_}` is taken already: the probe must not stand for what was read before"
         known = known | {verify.as_}
         yield from self._probe(("verify",), verify, known)
-        told = known - UNTRUSTED_NAMES | TOLD_NAMES
+        told = known - UNTRUSTED_NAMES | TOLD_NAMES | set(CIRCUMSTANCES)
         if runbook.confirmation is not None:
             yield from self._reference(("confirmation",), runbook.confirmation, known)
         yield from self._text(("reply",), runbook.reply, told)

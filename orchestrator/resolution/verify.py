@@ -72,4 +72,5 @@ def told_names(case: Case) -> dict[str, Any]:
     hidden = {"ticket", "requester", "entities", "signals", "desk", "contact", "now"}
     facts = {name: value for name, value in case.facts.values().items() if name not in hidden}
     sayable = {"proven": case.proven, "named": named_ids(case.words)}  # what a text may say depends on who reads it
-    return {**facts, **sayable, "now": case.now.isoformat(), "name": case.name, "ticket_id": case.ticket.id}
+    named = {"name": case.name, "ticket_id": case.ticket.id, **case.circumstances()}
+    return {**facts, **sayable, **named, "now": case.now.isoformat()}
