@@ -15,7 +15,8 @@ from orchestrator.domain.triage import OTHERS
 from orchestrator.resolution.catalog import load_catalog
 from orchestrator.resolution.policies import Policies, load_policies
 from orchestrator.resolution.replies import Macros, load_macros
-from orchestrator.resolution.runbooks import Runbook, load_runbooks, part_problems
+from orchestrator.resolution.runbook_files import load_runbooks, part_problems
+from orchestrator.resolution.runbooks import Runbook
 
 COMPANY = Path(__file__).parent.parent / "company"
 

@@ -8,7 +8,7 @@ from orchestrator.domain.errors import ConfigurationError
 from orchestrator.resolution.catalog import load_catalog
 from orchestrator.resolution.playbook import COMPANY, load_playbook
 from orchestrator.resolution.replies import LANGUAGES
-from orchestrator.resolution.runbooks import load_runbooks, part_problems
+from orchestrator.resolution.runbook_files import load_runbooks, part_problems
 
 CATALOG = load_catalog()
 TYPES = ["password_reset", "refund"]
