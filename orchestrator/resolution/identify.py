@@ -53,7 +53,7 @@ def identify(case: Case, runbook: Runbook) -> Way:
     sent = case.code_step()
     code = codes.code_for(case.secret, case.ticket.id, case.epoch, user["email"])
     digest = codes.digest_of(case.secret, case.ticket.id, case.epoch, code)
-    texts = {"name": case.name, "ticket_id": case.ticket.id, "minutes": settings.code_minutes}
+    texts: dict[str, Any] = {"name": case.name, "ticket_id": case.ticket.id, "minutes": settings.code_minutes}
     question = case.playbook.macros.say("identity_question", case.language, **texts)
     if sent is None or sent.observation is None or sent.observation.status is not ObservationStatus.OK:
         observation: Observation = yield code_mail(case, runbook, user, code, digest)
@@ -106,7 +106,7 @@ def judge_answer(case: Case, checked: codes.Checked, *, question: str, late: boo
 
 def code_mail(case: Case, runbook: Runbook, user: Mapping[str, Any], code: str, digest: str) -> SendCode:
     macros, settings = case.playbook.macros, case.playbook.policies.settings
-    texts = {"name": case.name, "ticket_id": case.ticket.id, "minutes": settings.code_minutes}
+    texts: dict[str, Any] = {"name": case.name, "ticket_id": case.ticket.id, "minutes": settings.code_minutes}
     body = macros.say("identity_mail", case.language, code=code, **texts)
     stored = {
         "to": user["email"],

@@ -92,6 +92,17 @@ def test_the_newer_of_two_that_are_as_near_comes_first(store: PostgresStore) -> 
     assert names(find(store)) == ["b-new", "a-old", "c-undated"]
 
 
+def test_what_took_effect_lately_gains_one_place(store: PostgresStore) -> None:
+    """One place in one of the rankings, and no more than that."""
+    today = TODAY.isoformat()
+    put(store, "a-old", "tunnel client rules", vector(1, 0), effective_on="2010-01-01", title="rules")
+    put(store, "b-new", "tunnel client rules", vector(1, 0.1), effective_on=today, title="rules")
+    assert names(find(store)) == ["b-new", "a-old"]
+    for number in range(3):
+        put(store, f"between-{number}", "else", vector(1, 0.01 * number), effective_on="2010-01-01")
+    assert names(find(store))[0] == "a-old"
+
+
 def test_words_are_found_however_their_own_language_bends_them(store: PostgresStore) -> None:
     put(store, "german", "Die Erstattungen werden gezahlt", vector(0, 1), language="de")
     put(store, "english", "The refunds were approved", vector(0, 1), language="en")
