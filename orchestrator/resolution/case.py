@@ -120,6 +120,7 @@ class Case:
     actions: list[str] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     judged: list[Mapping[str, Any]] = field(default_factory=list)  # decisions of governance, as recorded for replay
+    asked: list[Mapping[str, Any]] = field(default_factory=list)  # what a model and knowledge were asked and said, for the record
     proposed: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     passages: list[Any] = field(default_factory=list)
@@ -300,6 +301,7 @@ class Case:
             **({"turns": [asdict(turn) for turn in self.turns]} if self.turns else {}),
             **({"knowledge_gap": self.gap} if self.gap else {}),
             **({"answered_from": self.answered_from} if self.answered_from else {}),
+            **({"asked": list(self.asked)} if self.asked else {}),
             **({"withheld": list(self.withheld)} if self.withheld else {}),
         }
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from orchestrator.domain.errors import CloisterError, ModelUnavailable
+from orchestrator.resolution.asked import choice_record, search_record
 from orchestrator.resolution.effects import Ask, Search
 from orchestrator.resolution.knowing import reranked
 from orchestrator.resolution.runs import Desk, Driven, Run, advance, drop
@@ -21,7 +22,8 @@ def ask(asked: Sequence[tuple[Run, Ask]], desk: Desk, driven: Driven) -> None:
         for run, _ in asked:
             drop(run, driven, str(error), waits=True)
         return
-    for (run, _), result in zip(asked, results, strict=True):
+    for (run, effect), result in zip(asked, results, strict=True):
+        run.case.asked.append(choice_record(effect.request, result))
         advance(run, result, driven)
 
 
@@ -43,7 +45,8 @@ def search(wanted: Sequence[tuple[Run, Search]], desk: Desk, driven: Driven, vec
         for run, _ in wanted:
             drop(run, driven, str(error), waits=isinstance(error, ModelUnavailable))
         return
-    for (run, _), passages in zip(wanted, found, strict=True):
+    for (run, effect), passages in zip(wanted, found, strict=True):
+        run.case.asked.append(search_record(effect.words, passages))
         advance(run, passages, driven)
 
 
