@@ -31,18 +31,33 @@ STATEMENTS: Mapping[
     "knowledge_gap": "DELETE FROM knowledge_gap WHERE ticket = %(ticket)s",
     "qa_finding": "UPDATE qa_finding SET reason = '' WHERE ticket = %(ticket)s",
     "child": "UPDATE child SET facts = '{}' WHERE %(ticket)s IN (ticket, parent)",
+    "breaker": "UPDATE breaker SET reason = '' WHERE ticket = %(ticket)s",
     "incident": "UPDATE incident SET title = '[erased]' WHERE lead = %(ticket)s",
     "incident_member": "UPDATE incident_member SET left_reason = NULL WHERE ticket = %(ticket)s",
     "step": """UPDATE step SET
 
         arguments = CASE WHEN jsonb_typeof(arguments -> 'amount') = 'number' THEN jsonb_build_object('amount', arguments -> 'amount')
             ELSE '{}' END, provenance = '{}', preview = '{}', owner = NULL,
+        target = NULL, before = NULL, after = NULL, verification = NULL,
         verdict = jsonb_build_object('decision', verdict -> 'decision', 'rule', verdict -> 'rule', 'reason', ''),
         observation = CASE WHEN observation IS NULL THEN NULL ELSE jsonb_build_object('status', observation -> 'status') END
         WHERE ticket = %(ticket)s""",
     "approval": "UPDATE approval SET proposal = '{}', reason = '', decision_reason = NULL WHERE ticket = %(ticket)s",
     "job": "UPDATE job SET last_error = NULL WHERE ticket = %(ticket)s",
     "idempotency": "DELETE FROM idempotency WHERE body ->> 'id' = 'T-' || %(ticket)s",
+}
+KEPT: Mapping[str, str] = {  # columns of text that stay, by table: what the desk did and decided, in its own words and ids
+    "ticket": "id source channel state state_by stage autonomy_rung category assignment_group assignee outcome",
+    "message": "author",
+    "outcome": "kind runbook",
+    "incident": "id",
+    "incident_member": "left_by",
+    "step": "runbook step action digest idempotency_key undoes",
+    "approval": "id digest status approvers rule decided_by",
+    "job": "worker",
+    "child": "key runbook opened_by",
+    "breaker": "action target kind",  # what is frozen stays frozen, until a lead gives it free
+    "qa_finding": "finding by",
 }
 NOTHING_PERSONAL = frozenset({"erasure"})  # tables with a ticket in them and no word of it
 RESTING = ("resolved", "closed")

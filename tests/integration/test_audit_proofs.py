@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -139,12 +140,24 @@ def _subject(store: PostgresStore, ticket_id: str) -> str:
 
 
 def test_erasure_knows_every_table_with_a_ticket_in_it(dsn: str) -> None:
-    from orchestrator.storage.erasure import NOTHING_PERSONAL, STATEMENTS
+    from orchestrator.storage.erasure import KEPT, NOTHING_PERSONAL, STATEMENTS
 
     with psycopg.connect(dsn) as connection:
         found = connection.execute(
             "SELECT DISTINCT conrelid::regclass::text FROM pg_constraint WHERE contype = 'f' AND confrelid = 'ticket'::regclass"
         ).fetchall()
+        columns = connection.execute(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+            " AND data_type IN ('text', 'jsonb', 'json', 'bytea', 'ARRAY')"
+        ).fetchall()
+    forgotten = [
+        f"{table}.{column}"
+        for table, column in columns
+        if "UPDATE" in (statement := STATEMENTS.get(table, ""))
+        and not re.search(rf"\b{column} =", statement)
+        and column not in KEPT.get(table, "").split()
+    ]
+    assert not forgotten, f"say in storage/erasure.py what erasing a ticket does to {forgotten}"
     missing = {table for (table,) in found} - STATEMENTS.keys() - NOTHING_PERSONAL
     assert not missing, f"say in storage/erasure.py what erasing a ticket does to {missing}"
 
