@@ -121,6 +121,8 @@ class Touch:
     before: str | None  # state digests
     after: str | None
     refused: bool = False  # the system said no: nothing changed
+    before_at: datetime | None = None  # when it was looked at: acts of one moment share their look before
+    after_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

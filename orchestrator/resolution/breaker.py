@@ -6,6 +6,7 @@ Reads the acts on a target within a window and the state that is seen now. State
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 
 from orchestrator.domain.resolution import Touch
 
@@ -48,13 +49,15 @@ def trips(action: str, key: str, now: str | None, touches: Sequence[Touch], limi
 
 
 def states(touches: Sequence[Touch], now: str | None) -> list[str]:
-    """The states that the target was seen in, in order, each once: changes from outside show as a `before` that is not the last `after`."""
-    seen = [state for touch in touches if not touch.refused for state in (touch.before, touch.after)]
-    found: list[str] = []
-    for state in [*seen, now]:
-        if state is not None and (not found or found[-1] != state):
-            found.append(state)
-    return found
+    """The states that the target was seen in, in the order of the looks, each once in a row.
+
+    A change from outside shows as a look before that is not the last look after. Acts of one moment share their look before, so the
+    order is that of the looks and not that of the acts.
+    """
+    looks = [(touch.before_at or touch.at, touch.before) for touch in touches if touch.before and not touch.refused]
+    looks += [(touch.after_at or touch.at, touch.after) for touch in touches if touch.after and not touch.refused]
+    seen = [state for _, state in sorted(looks, key=lambda look: look[0])]
+    return [state for state, _ in groupby([*seen, *([now] if now else [])])]
 
 
 def alternations(found: Sequence[str]) -> int:

@@ -170,6 +170,7 @@ class _History:
                 at=now,
                 before=call.before.state if call.before else None,
                 after=None,
+                before_at=call.before.at if call.before else None,
             )
             self.touches.setdefault(call.target.name, []).append(touch)
         self.desk[call.proposal.action] = self.desk.get(call.proposal.action, 0) + 1

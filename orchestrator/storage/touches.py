@@ -13,7 +13,8 @@ from orchestrator.storage.serialize import clean, instant
 LOCK = "SELECT pg_advisory_xact_lock(14, hashtext(name)) FROM unnest(%b::text[]) WITH ORDINALITY AS n (name, place) ORDER BY place"
 TOUCHES = """
     SELECT ticket, action, target, idempotency_key, intended_at, before ->> 'state' AS before, after ->> 'state' AS after,
-        coalesce(observation ->> 'status' = 'refused', false) AS refused
+        coalesce(observation ->> 'status' = 'refused', false) AS refused,
+        (before ->> 'at')::timestamptz AS before_at, (after ->> 'at')::timestamptz AS after_at
     FROM step WHERE target = ANY(%s) AND intended_at >= %s ORDER BY intended_at, ticket, seq
 """
 ACTS = """
@@ -55,6 +56,8 @@ def touches(connection: Connection, targets: Sequence[str], *, since: datetime) 
             before=each["before"],
             after=each["after"],
             refused=each["refused"],
+            before_at=each["before_at"],
+            after_at=each["after_at"],
         )
         found.setdefault(touch.target, []).append(touch)
     return found

@@ -41,6 +41,8 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     ("GET", "/v1/audit/export"): frozenset({AUDITOR, ADMIN}),
     ("GET", "/v1/kpis"): READERS | {ML_ENGINEER},
     ("POST", "/v1/kill-switch"): frozenset({LEAD, ADMIN}),
+    ("GET", "/v1/breakers"): READERS,
+    ("POST", "/v1/breakers/release"): frozenset({LEAD, ADMIN}),
     ("GET", "/v1/status"): frozenset({ADMIN}),
     # the autonomy ladder
     ("GET", "/v1/autonomy"): READERS | {ML_ENGINEER},

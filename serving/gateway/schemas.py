@@ -210,6 +210,12 @@ class KillSwitchIn(Body):
     type: Annotated[StrictStr | None, Field(max_length=100, description="of this ticket type alone; none: all of it")] = None
 
 
+class ReleaseIn(Body):
+    action: Annotated[StrictStr, Field(min_length=1, max_length=200)]
+    target: Annotated[StrictStr, Field(min_length=1, max_length=2000, description="as the list shows it")]
+    reason: Reason
+
+
 class RungIn(Body):
     rung: Literal["shadow", "suggest", "approve", "notify", "full"]
     reason: Reason

@@ -40,7 +40,7 @@ EFFECTS: Mapping[str, tuple[str, ...]] = {  # category -> what happens in the wo
     "mfa_reset": ("POST /identity/users/usr-p{n}/mfa-reset",),
     "vpn": ("POST /vpn/sessions/vpn-{n}/reset",),
     "software_license": ("POST /billing/licenses/lic-{n}/renew",),
-    "access_request": ("POST /identity/users/usr-p{n}/groups", "DELETE /identity/users/usr-p{n}/groups/travel-desk"),
+    "access_request": ("POST /identity/users/usr-q{n}/groups", "DELETE /identity/users/usr-q{n}/groups/travel-desk"),
     "refund": ("POST /billing/refunds PAY-B{n}",),
 }
 UNDONE = "access_request"
@@ -66,7 +66,7 @@ class Case:
 
     @property
     def ticket(self) -> IncomingTicket:
-        letter = "c" if self.category == "refund" else "p"
+        letter = {"refund": "c", UNDONE: "q"}.get(self.category, "p")  # what was approved must find its target unchanged
         words = {"access_request": "Please add me to the group travel-desk.", "refund": "I was charged twice, please refund it."}
         return IncomingTicket(
             subject=f"{self.category}: please help",
@@ -199,7 +199,7 @@ def _odd(record: Mapping[str, Any], *, undone: bool) -> list[str]:
     if record["state"] != ("escalated" if undone else "resolved"):
         problems.append(f"is {record['state']}: {record['state_reason']}")
     if undone and not any(step["undoes"] for step in steps):
-        problems.append("was not undone")
+        problems.append(f"was not undone: {record['state_reason']}")
     for step in steps:
         if step["verification"] and not step["verification"]["confirmed"]:
             problems.append(f"{step['action']} is not confirmed")

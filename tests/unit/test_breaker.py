@@ -1,5 +1,6 @@
 """The circuit breaker's arithmetic: repeats on an unchanged target, and acts that undo each other."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -53,6 +54,19 @@ def test_somebody_outside_who_undoes_what_we_do_shows_in_our_next_look() -> None
     assert states(seen, "out") == ["out", "in", "out", "in", "out"]
     tripped = trips("add", "new", "out", seen, Limit(repeats=9))
     assert tripped is not None and tripped.kind == OSCILLATION
+
+
+def test_two_acts_of_one_moment_that_share_their_look_before_undo_nothing() -> None:
+    def at(minutes: int) -> datetime:
+        return START + timedelta(minutes=minutes)
+
+    both = [
+        replace(touch("reset_mfa", "X", "Y", 1), before_at=at(1), after_at=at(3)),
+        replace(touch("add", "X", "Y", 2), before_at=at(1), after_at=at(3)),
+        replace(touch("mail", "X", "Y", 2), before_at=at(1), after_at=at(3)),
+    ]
+    assert states(both, "Y") == ["X", "Y"]
+    assert trips("other", "new", "Y", both, LIMIT) is None
 
 
 def test_what_the_system_refused_changed_nothing() -> None:
