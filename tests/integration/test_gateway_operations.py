@@ -10,6 +10,7 @@ from gateway_desk import ask_approval, claim, resolve
 from gateway_server import Gateway, key_of, problem, running
 
 from orchestrator.domain.errors import ModelUnavailable
+from orchestrator.domain.resolution import Frozen
 from orchestrator.storage.store import PostgresStore
 from serving.gateway.standins import EchoLanguage
 
@@ -148,6 +149,24 @@ def test_the_log_is_read_by_ticket_and_verified_whole(gateway: Gateway, now: dat
 
 
 # --- switch, health, figures ---
+
+
+def test_a_lead_gives_free_what_the_circuit_breaker_holds_and_says_why(gateway: Gateway, now: datetime) -> None:
+    ticket_id = gateway.submit("Reset it again")
+    frozen = Frozen(
+        action="identity.reset_password", target="user 1", kind="repeats", reason="thrice", ticket_id=ticket_id, frozen_at=now
+    )
+    gateway.store.run(lambda tx: tx.freeze([frozen]))
+    client, named = gateway.client("lead"), {"action": "identity.reset_password", "target": "user 1"}
+    listed = client.get("/v1/breakers").json()
+    assert [(each["action"], each["reason"]) for each in listed["items"]] == [("identity.reset_password", "thrice")]
+    assert listed["unresolved"] == [] and client.get("/v1/kpis").json()["frozen"] == 1
+    problem(client.post("/v1/breakers/release", json=named), 422)  # no reason
+    problem(gateway.client("analyst").post("/v1/breakers/release", json={**named, "reason": "x"}), 403)
+    assert client.post("/v1/breakers/release", json={**named, "reason": "spoke to her"}).status_code == 200
+    problem(client.post("/v1/breakers/release", json={**named, "reason": "again"}), 404)
+    kinds = [each["kind"] for each in gateway.store.run(lambda tx: tx.events(ticket_id=ticket_id))[0]]
+    assert "frozen" in kinds and "unfrozen" in kinds
 
 
 def test_the_kill_switch_is_thrown_with_a_reason(gateway: Gateway) -> None:
