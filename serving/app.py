@@ -12,6 +12,7 @@ from ray.serve.config import HTTPOptions
 from models.local import ADAPTER, BASE, STORE
 from models.manifest import read
 from orchestrator.domain.errors import ConfigurationError
+from orchestrator.privacy.logs import protect_logs
 from serving.desired import Desired
 from serving.embedding import EmbeddingModel, bundled
 from serving.engine import EngineConfig
@@ -52,6 +53,7 @@ def engine_config(settings: Settings) -> EngineConfig:
 def start_ray(settings: Settings) -> None:
     """Ray on this machine alone: no dashboard, no usage report, addresses of the loopback."""
     switch_off_phone_home()
+    protect_logs()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_SERVE_ENABLE_TASK_EVENTS", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")

@@ -28,6 +28,7 @@ from ray.serve.handle import DeploymentHandle
 
 import models.manifest
 from orchestrator.domain.errors import AdapterMissing, BadInput, Busy, ConfigurationError, ModelUnavailable
+from orchestrator.privacy.logs import protect_logs
 from serving.language_model import call
 from serving.platform import capability, switch_off_phone_home
 
@@ -110,6 +111,7 @@ class SentenceEmbedder:
     def __init__(self, config: EmbedderConfig, *, threads: int | None = None) -> None:
         """Verify and load, about 0.5 s after the imports. Raises ConfigurationError with every file that is wrong."""
         switch_off_phone_home()
+        protect_logs()
         problems = config.problems()
         if problems:
             raise ConfigurationError(" ".join(problems))

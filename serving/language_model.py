@@ -21,6 +21,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from orchestrator.domain.errors import Busy, CloisterError, ModelUnavailable
 from orchestrator.ports import ScoreRequest, ScoreResult
+from orchestrator.privacy.logs import protect_logs
 from serving.adapters import DesiredAdapter, Verify
 from serving.engine import Completion, Engine, EngineConfig, GenerationParams, Piece
 from serving.platform import switch_off_phone_home
@@ -53,6 +54,7 @@ class LanguageModelReplica:
         `report` is told what this replica really serves after every look at the desired adapters.
         """
         switch_off_phone_home()
+        protect_logs()
         self._problems: list[str] = []
         self._report = report
         self._replica = f"{socket.gethostname()}:{os.getpid()}"

@@ -12,6 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from orchestrator.bootstrap import build_desk, follow_aliases, open_store, open_systems
 from orchestrator.pipeline.worker import Worker
+from orchestrator.privacy.logs import protect_logs
 from serving.embedding import RemoteEmbedder
 from serving.language_model import RemoteLanguageModel
 from serving.platform import switch_off_phone_home
@@ -33,6 +34,7 @@ class OrchestratorReplica:
         embedding: DeploymentHandle,
     ) -> None:
         switch_off_phone_home()
+        protect_logs()
         self._store = open_store(dsn, pool_size=settings.database.pool_size)
         language_model, embedder = RemoteLanguageModel(language), RemoteEmbedder(embedding)
         self._following = follow_aliases(

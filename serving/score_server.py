@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse
 from models.manifest import read
 from orchestrator.domain.errors import CallerError, CloisterError
 from orchestrator.ports import ScoreRequest
+from orchestrator.privacy.logs import protect_logs
 from serving.adapters import verify_manifest
 from serving.engine import Engine, EngineConfig
 from serving.gateway.schemas import ScoreIn
@@ -84,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--adapter", action="append", type=_named, default=[], metavar="NAME=FOLDER")
     arguments: Any = parser.parse_args(argv)
     switch_off_phone_home()
+    protect_logs()
     key = os.environ.get(KEY_VARIABLE, "")
     if not key:
         print(f"{KEY_VARIABLE} is not set: the caller's key is needed.", file=sys.stderr)

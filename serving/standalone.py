@@ -15,6 +15,7 @@ import threading
 
 from orchestrator.bootstrap import build_desk, open_store, open_systems
 from orchestrator.pipeline.worker import Worker
+from orchestrator.privacy.logs import protect_logs
 from orchestrator.standins import CountingLanguageModel, HashEmbedder, NamedClassifier
 from orchestrator.triage.taxonomy import load_taxonomy
 
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     for role in (worker, gateway):
         role.add_argument("--dsn", required=True)
     arguments = parser.parse_args(argv)
+    protect_logs()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     (run_worker if arguments.role == "worker" else run_gateway)(arguments)
     return 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from orchestrator.ports import Clock, Embedder, Store
+from orchestrator.privacy.pseudonyms import hidden
 
 TICKETS_PER_STEP = 128
 PASSAGES_PER_STEP = 64
@@ -38,7 +39,7 @@ class Reembedding:
         if not found:
             return False
         tickets = self.store.run(lambda tx: tx.tickets([ticket_id for ticket_id, _ in found]))
-        vectors = embedder.embed([tickets[ticket_id].words_of_requester for ticket_id, _ in found])
+        vectors = embedder.embed([hidden(tickets[ticket_id]).words_of_requester for ticket_id, _ in found])
         entries = [(ticket_id, vector, entities) for (ticket_id, entities), vector in zip(found, vectors, strict=True)]
         self.store.run(lambda tx: tx.add_embeddings(embedder.name, entries))
         return True

@@ -14,6 +14,7 @@ from orchestrator.domain.triage import OTHERS, Classification, Entities, Link, L
 from orchestrator.pipeline.house import House
 from orchestrator.pipeline.models import Models, TriageModels
 from orchestrator.ports import Claim, Clock, Similar, Store, Transaction
+from orchestrator.privacy.pseudonyms import hidden
 from orchestrator.triage.cause import cause_of, explain_by_alerts, link_by_cause, shared_cause
 from orchestrator.triage.entities import find_entities
 from orchestrator.triage.explain import explain
@@ -76,7 +77,7 @@ class Triager:
         if not tickets:
             return {}
         models = self.models()
-        ids, texts = [ticket.id for ticket in tickets], [ticket.words_of_requester for ticket in tickets]
+        ids, texts = [ticket.id for ticket in tickets], [hidden(ticket).words_of_requester for ticket in tickets]
         with stage("embed"):
             vectors = models.embedder.embed(texts)
         with stage("classify"):

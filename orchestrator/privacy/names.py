@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 Found = tuple[int, int, str]  # start, end, rule
 
@@ -238,6 +239,24 @@ class People:
         if token.folded in words()["everyday words"]:
             return token.capital and token.folded in self._single
         return token.capital or token.folded in self._single or len(token.folded) >= 6
+
+
+NAME_WORDS = 5  # a longer value of a field for names is none
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """Names in a field: "Anna Schmidt", "Anna Schmidt <anna@x>", "anna.schmidt@x", {"name": ...}; no role mailbox, no code name."""
+    if isinstance(value, dict):
+        yield from (name for key in ("name", "display_value", "email") for name in names_in(value.get(key)))
+        return
+    if not isinstance(value, str) or not value.strip():
+        return
+    name = value.partition("<")[0].strip() or value.strip("<> ")
+    parts = name.partition("@")[0].replace(".", " ").replace("_", " ").split()
+    no_name = words()["not names"]
+    short = len(parts) <= NAME_WORDS and "\n" not in name and not any(char.isdecimal() for char in name)
+    if short and not any(part.casefold() in no_name for part in parts):
+        yield name
 
 
 def lower(text: str) -> str:

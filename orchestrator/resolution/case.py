@@ -29,6 +29,7 @@ from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, Author, Message, Ticket
 from orchestrator.domain.triage import OTHERS, Sentiment, Triage
 from orchestrator.privacy.outgoing import Guard
+from orchestrator.privacy.pseudonyms import Pseudonyms, hidden, pseudonyms_of
 from orchestrator.resolution.facts import Facts, canonical
 from orchestrator.resolution.judged import about_ticket
 from orchestrator.resolution.playbook import Playbook
@@ -158,6 +159,16 @@ class Case:
     def name(self) -> str:
         """The requester's name as the directory has it; never the one that the ticket claims."""
         return str(self.facts.get("user.name") or "")
+
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """Of this ticket, with its requester's name on record: what stands behind each token that a model sees."""
+        return pseudonyms_of(self.ticket, [self.name] if self.name else [])
+
+    @cached_property
+    def shown(self) -> Ticket:
+        """The ticket as a model sees it."""
+        return hidden(self.ticket, self.pseudonyms)
 
     @cached_property
     def words(self) -> str:

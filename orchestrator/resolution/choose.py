@@ -86,7 +86,7 @@ def _harmless(case: Case, runbook: Runbook) -> bool:
 
 def let_model_choose(case: Case, plans: Sequence[Plan]) -> Generator[Effect, Any, Plan]:
     options = [Option(code=CODES[index], name=plan.runbook.name, means=plan.runbook.about) for index, plan in enumerate(plans)]
-    prompt = choice_prompt(CHOOSE_INSTRUCTION, options, case.ticket.text)
+    prompt = choice_prompt(CHOOSE_INSTRUCTION, options, case.shown.text)
     result: ScoreResult = yield Ask(request=ScoreRequest(prompt=prompt, options=tuple(option.code for option in options)))
     total = math.fsum(math.exp(each) for each in result.logprobs)
     shares = [math.exp(each) / total if total else 0.0 for each in result.logprobs]

@@ -122,7 +122,8 @@ def _prompt(case: Case, runbook: Runbook, candidates: Sequence[Candidate]) -> tu
     code = {each.name: CODES[index] for index, each in enumerate(runbook.loop.steps)}
     steps = [Option(code=code[each.name], name=each.name.replace("_", " "), means=each.about) for each in runbook.loop.steps]
     codes = tuple(code[each.name] for each in candidates)
-    return next_step_prompt(steps, codes, [*case.checked, *case.actions], case.ticket.text), codes
+    ticket, seen = case.shown, [case.pseudonyms.hide(each) for each in (*case.checked, *case.actions)]
+    return next_step_prompt(steps, codes, seen, ticket.text), codes
 
 
 def _shares(logprobs: Sequence[float]) -> list[float]:

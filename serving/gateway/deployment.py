@@ -7,6 +7,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from orchestrator.bootstrap import open_store, utc_now
+from orchestrator.privacy.logs import protect_logs
 from orchestrator.resolution.playbook import COMPANY, load_playbook
 from serving.embedding import MINILM_DIMENSIONS, MINILM_NAME
 from serving.gateway.app import create_app
@@ -39,6 +40,7 @@ class Gateway:
         orchestrator: DeploymentHandle,
     ) -> None:
         switch_off_phone_home()
+        protect_logs()
         company = Path(settings.company.folder) if settings.company.folder else None
         categories, groups = company_names(company)
         self._parts = Parts(

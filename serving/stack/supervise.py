@@ -22,6 +22,7 @@ from typing import Any
 
 from orchestrator.domain.aliases import LIVE
 from orchestrator.domain.errors import ConfigurationError
+from orchestrator.privacy.logs import protect_logs
 from orchestrator.sandbox.process import SandboxProcess
 from orchestrator.storage.embedded import Server
 from serving.platform import switch_off_phone_home
@@ -187,6 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--overrides", default="{}", help="settings as JSON, over those of the file")
     arguments = parser.parse_args(argv)
     switch_off_phone_home()
+    protect_logs()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     overrides: dict[str, Any] = json.loads(arguments.overrides)
     home = arguments.home.resolve()

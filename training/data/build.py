@@ -6,7 +6,7 @@ Nothing that a requester wrote leaves this module unredacted, and the record hol
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from orchestrator.domain.errors import BadInput
 from orchestrator.domain.triage import OTHERS
 from orchestrator.intake.read_tickets import TicketRow
-from orchestrator.privacy.names import People, words
+from orchestrator.privacy.names import People, names_in
 from orchestrator.privacy.redact import redact_fields
 from training.data.labels import Labels, fold_rare, read_labels, settle_duplicates
 from training.data.language import language_of
@@ -34,7 +34,6 @@ NAME_FIELDS = frozenset(
     " customer_name user user_name full_name name author employee assignee assigned_to affected_user submitter".split()
 )
 LANGUAGE_FIELDS = ("language", "lang", "locale")
-NAME_WORDS = 5  # a longer value of such a field is no name
 FARTHEST = float("inf")  # the age of a ticket without a time: it gives way to one with a time
 Progress = Callable[[str, int, int], None]
 Embed = Callable[[list[str]], np.ndarray]
@@ -148,23 +147,8 @@ def known_people(rows: Sequence[TicketRow], people: Iterable[str]) -> People:
     found = dict.fromkeys(people)
     for row in rows:
         values = [row.requester, *(value for key, value in row.extra.items() if key.casefold() in NAME_FIELDS)]
-        found |= dict.fromkeys(name for value in values for name in _names_in(value))
+        found |= dict.fromkeys(name for value in values for name in names_in(value))
     return People(found)
-
-
-def _names_in(value: Any) -> Iterator[str]:
-    """Names in a field: "Anna Schmidt", "Anna Schmidt <anna@x>", "anna.schmidt@x", {"name": ...}; no role mailbox, no code name."""
-    if isinstance(value, dict):
-        yield from (name for key in ("name", "display_value", "email") for name in _names_in(value.get(key)))
-        return
-    if not isinstance(value, str) or not value.strip():
-        return
-    name = value.partition("<")[0].strip() or value.strip("<> ")
-    parts = name.partition("@")[0].replace(".", " ").replace("_", " ").split()
-    no_name = words()["not names"]
-    short = len(parts) <= NAME_WORDS and "\n" not in name and not any(char.isdecimal() for char in name)
-    if short and not any(part.casefold() in no_name for part in parts):
-        yield name
 
 
 def _cleaned(
