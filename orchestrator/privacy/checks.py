@@ -174,6 +174,26 @@ def pesel(text: str) -> bool:
     )
 
 
+def svnr(text: str) -> bool:
+    """Austria: the fourth of ten digits from the sum of the others modulo 11."""
+    found = digits(text)
+    return len(found) == 10 and found[0] > 0 and _weighted(found, (3, 7, 9, 0, 5, 8, 4, 2, 1, 6)) % 11 == found[3]
+
+
+def nif_pt(text: str) -> bool:
+    """Portugal: weights 9 to 2, modulo 11; remainders 0 and 1 give 0."""
+    found = digits(text)
+    return len(found) == 9 and any(found) and (11 - _weighted(found, range(9, 1, -1)) % 11) % 11 % 10 == found[8]
+
+
+def cnp(text: str) -> bool:
+    """Romania: weights 2 7 9 1 4 6 3 5 8 2 7 9, modulo 11; 10 gives 1."""
+    found = digits(text)
+    weights = (2, 7, 9, 1, 4, 6, 3, 5, 8, 2, 7, 9)
+    rest = _weighted(found, weights) % 11
+    return len(found) == 13 and found[0] > 0 and (1 if rest == 10 else rest) == found[12]
+
+
 def nhs(text: str) -> bool:
     """England: weights 10 to 2, modulo 11."""
     found = digits(text)

@@ -95,7 +95,7 @@ PHONE_CONTEXT = _words(
 NATIONAL_CONTEXT = _words(
     r"ssn|ss#|social security|social|itin|tax|tax id|tin|taxpayer|steuer|steuer-?id|steuernummer|idnr|bsn|burgerservicenummer|sofi|sin|social insurance"
     r"|tfn|tax file|aadhaar|aadhar|uid|nhs|national|national id|identity|id number|personnummer|pesel|cpf|rijksregister|registre national|nn|niss"
-    r"|insurance|sozialversicherung|sécurité sociale|nir|numéro de sécu|dni|nie|nif|documento|ausweis|personalausweis|id card|cédula|cedula"
+    r"|insurance|sozialversicherung|sozialversicherungsnummer|svnr|sv-nummer|sv-nr|cnp|contribuinte|sécurité sociale|nir|numéro de sécu|dni|nie|nif|documento|ausweis|personalausweis|id card|cédula|cedula"
 )
 
 SECRETS = (
@@ -148,6 +148,20 @@ SECRETS = (
     ),
     Recognizer(
         kind=Kind.SECRET,
+        rule="webhook",
+        starts=("hooks.slack.com/", "discord.com/api/webhooks/", "discordapp.com/api/webhooks/"),
+        pattern=re.compile(
+            r"(?i)(?:hooks\.slack\.com/(?:services|workflows)|discord(?:app)?\.com/api/webhooks)/(?P<v>[\w/-]{16,200})"
+        ),
+    ),
+    Recognizer(
+        kind=Kind.SECRET,
+        rule="account_key",
+        starts=("accountkey", "sharedaccesskey", "sharedaccesssignature"),
+        pattern=re.compile(r"(?i)(?:AccountKey|SharedAccessKey|SharedAccessSignature)[ ]?=[ ]?(?P<v>[\w+/=%&.-]{20,400})"),
+    ),
+    Recognizer(
+        kind=Kind.SECRET,
         rule="url_credentials",
         needs=("://",),
         pattern=re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://(?P<v>[^\s/@:<>\"']{1,128}:[^\s/@<>\"']{1,256})@"),
@@ -173,7 +187,7 @@ SECRETS = (
             "set-cookie:",
         ),
         pattern=re.compile(
-            r"(?i)\b(?:bearer|basic|authorization:[ \t]*\w{1,12}|x-api-key:|(?:set-)?cookie:)[ \t]+(?P<v>[\w.~+/=;-]{12,4000})"
+            r"(?i)\b(?:bearer|basic|authorization:[ \t]*\w{1,12}|x-api-key:|(?:set-)?cookie:)[ \t]+(?P<v>(?=\S{0,200}(?:\d|=|(?-i:[a-z][A-Z])))[\w.~+/=;-]{12,4000})"
         ),
     ),
     Recognizer(
@@ -428,6 +442,9 @@ STRUCTURED = (
             ("nhs_gb", checks.nhs, r"(?<!\w)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\w)"),
             ("sin_ca", checks.sin, r"(?<!\w)\d{3}[ -]?\d{3}[ -]?\d{3}(?!\w)"),
             ("tfn_au", checks.tfn, r"(?<!\w)\d{3}[ -]?\d{3}[ -]?\d{3}(?!\w)"),
+            ("svnr_at", checks.svnr, r"(?<!\w)\d{4}[ ]?\d{6}(?!\w)"),
+            ("cnp_ro", checks.cnp, r"(?<!\w)[1-9]\d{12}(?!\w)"),
+            ("nif_pt", checks.nif_pt, r"(?<!\w)\d{3}[ ]?\d{3}[ ]?\d{3}(?!\w)"),
             ("bsn_nl", checks.bsn, r"(?<!\w)\d{9}(?!\w)"),
         )
     ),
@@ -812,7 +829,7 @@ KEPT: tuple[re.Pattern[str], ...] = (  # what triage and audit need is no phone 
         r"(?:[ \t]{0,2}(?:id|no|nr|number|num|nummer|numéro|número|code|key)s?)?[\s.:#°º=-]{0,4}(?:is |ist |est |es )?[#]?[A-Z]{0,5}[-_]?\d[\w.-]{0,40}"
     ),
     re.compile(
-        r"(?<!\w)(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}\.\d{1,2}\.(?:19|20)\d{2}|\d{1,2}/\d{1,2}/(?:19|20)?\d{2})(?:[T ,]{0,2}\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?)?(?!\w)"
+        r"(?<!\w)(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}\.\d{1,2}\.(?:19|20)\d{2}|\d{1,2}/\d{1,2}/(?:19|20)?\d{2})(?:[T ,]{0,2}\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?)?(?!\w)"
     ),
     re.compile(r"(?<![\w:])\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?:[ ]?-[ ]?\d{1,2}:\d{2})?(?![\w:])"),
     re.compile(r"(?i)(?<!\w)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?!\w)"),
@@ -824,13 +841,17 @@ KEPT: tuple[re.Pattern[str], ...] = (  # what triage and audit need is no phone 
 )
 _TOLD = frozenset({"named_secret", "named_user"})  # rules whose value may be a word of a sentence
 DUMP = re.compile(r"(?i)(?<!\w)(?=(?:[0-9a-f]{4} ){0,8}[0-9a-f]{0,3}[a-f])(?:[0-9a-f]{4,6} ){3,}[0-9a-f]{2,4}(?!\w)")
+NUMBERED = re.compile(  # 12 to 14 digits: one in ten passes as a card by chance
+    r"(?i)(?<![^\W_])(?:job|serial|s/n|asset|part|batch|build|tracking|shipment|sku|item|task|event|order|ticket|ref(?:erence)?)"
+    r"(?:[ \t]{0,2}(?:id|no|nr|number|num|code))?[\s.:#-]{0,3}\d{12,14}(?!\w)"
+)
 VERSIONED = re.compile(r"(?i)(?<![^\W_])(?:version|ver|release|firmware|build|rev|fw|v)[ .:]{0,2}\d[\d.]{0,40}")
 KEPT_FROM: Mapping[Kind, tuple[re.Pattern[str], ...]] = MappingProxyType(  # what a recognizer of a kind may not take
     {
         Kind.PHONE: (*KEPT, DUMP),
         Kind.BANK_ACCOUNT: KEPT,
         Kind.ADDRESS: KEPT,
-        Kind.CARD: (DUMP,),
+        Kind.CARD: (DUMP, NUMBERED),
         Kind.IP: (VERSIONED,),
     }
 )

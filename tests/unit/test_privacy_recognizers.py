@@ -39,6 +39,9 @@ FOUND = (  # kind, text, the value that must be found whole
     (Kind.NATIONAL_ID, "cpf 529.982.247-25", "529.982.247-25"),
     (Kind.NATIONAL_ID, "aadhaar 2341 2341 2346", "2341 2341 2346"),
     (Kind.NATIONAL_ID, "85.07.30-033 28", "85.07.30-033 28"),
+    (Kind.NATIONAL_ID, "SVNR 1237 010180", "1237 010180"),
+    (Kind.NATIONAL_ID, "NIF 123456789", "123456789"),
+    (Kind.NATIONAL_ID, "CNP 1960911410013", "1960911410013"),
     (Kind.PASSPORT, "passport number C01X00T47 expires soon", "C01X00T47"),
     (Kind.DRIVER_LICENSE, "my driver's license number is D1234567", "D1234567"),
     (Kind.BIRTH_DATE, "date of birth: 12/15/1995", "12/15/1995"),
@@ -59,6 +62,11 @@ FOUND = (  # kind, text, the value that must be found whole
     (Kind.SECRET, "eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl", "eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl"),
     (Kind.SECRET, "postgres://bob:s3cret@db/app", "bob:s3cret"),
     (Kind.SECRET, "https://x.example/reset?token=abcd1234&u=1", "abcd1234"),
+    (Kind.SECRET, "https://hooks.slack.com/services/T01/B02/abcDEF0123456789", "T01/B02/abcDEF0123456789"),
+    (Kind.SECRET, "AccountKey=" + "aB3+" * 8 + "==;Endpoint=x", "aB3+" * 8 + "=="),
+    (Kind.SECRET, "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "wJalrXUtnFEMI/K7MDENG"),
+    (Kind.SECRET, "xoxb-123456789012-abcdefghijkl", "xoxb-123456789012-abcdefghijkl"),
+    (Kind.SECRET, "AIza" + "a1B2-" * 7, "AIza" + "a1B2-" * 7),
     (Kind.USERNAME, r"C:\Users\aschmidt\Desktop", "aschmidt"),
     (Kind.USERNAME, r"login as ACME\jdoe fails", "jdoe"),
     (Kind.USERNAME, "username: j.doe", "j.doe"),
@@ -75,6 +83,8 @@ FOUND = (  # kind, text, the value that must be found whole
 )
 STAYS = (
     "Order 4482-1931 and ORD-70012 are late, order number 113542617735902",
+    "job 442000000004, serial number 630000000004 and tracking no. 5500000000004",
+    "basic authentication, Bearer-Authentication and basic Authorization are off since 2017/06/05",
     "INC0012345, REQ-2210 and ticket 5551234567",
     "error 0x80070005, ERR_CERT_DATE_INVALID, E4120, HTTP 503, event 4625",
     "version 2.1.7, build 19045.3803, v10.0.19045, firmware 1.2.3.4",
@@ -101,6 +111,44 @@ def test_what_triage_needs_stays(text: str) -> None:
     assert [(span.kind, span.rule, text[span.start : span.end]) for span in find_personal_data(text)] == []
 
 
+CHECKED = {rule.rule for rule in RECOGNIZERS if rule.check} - {"phone", "international", "bitcoin", "ipv4", "ipv6"}
+WRONG = {  # rule -> a number that looks right, with a check digit that is not
+    "iban": "use ES91 2100 0418 4502 0005 1333 as of now",
+    "card": "the number 4111 1111 1111 1112 is ours",
+    "nir_fr": "2 55 08 14 168 025 39",
+    "ssn": "it is 666-05-1121 here",
+    "itin": "it is 912-49-1121 here",
+    "ssn_named": "tax file 000051121",
+    "dni_es": "it is 12345678A here",
+    "nie_es": "it is X1234567A here",
+    "codice_fiscale_it": "cf RSSMRA85T10A562T",
+    "ahv_ch": "ahv 756.9217.0769.84",
+    "belgian": "85.07.30-033 29",
+    "hetu_fi": "hetu 131052-308U",
+    "personnummer_se": "it is 811318-9876 here",
+    "cpf_br": "it is 529.982.247-26",
+    "aadhaar_in": "aadhaar: the 2341 2341 2345",
+    "steuer_id_de": "steuer: die 86095742718",
+    "pesel_pl": "tax, the 44051401358",
+    "belgian_named": "nn, the 85073003329",
+    "cpf_named": "tax, the 52998224726",
+    "nhs_gb": "national, the 9434765918",
+    "svnr_at": "insurance, the 1239010180",
+    "cnp_ro": "national, the 1960911410012",
+    "nif_pt": "contribuinte, the 000456781",
+    "sin_ca": "social, the 000692545",
+    "tfn_au": "tax, the 000456785",
+    "bsn_nl": "identity, the 000222334",
+    "routing_us": "routing, the 021000022",
+}
+
+
+def test_every_check_digit_has_a_wrong_number_that_is_refused() -> None:
+    assert set(WRONG) == CHECKED
+    for rule, text in WRONG.items():
+        assert rule not in {span.rule for span in find_personal_data(text)}, (rule, text)
+
+
 def test_every_kind_has_a_recognizer_but_names() -> None:
     assert {one.kind for one in RECOGNIZERS} == set(Kind) - {Kind.PERSON}
     assert KEPT
@@ -122,6 +170,9 @@ def test_every_kind_has_a_recognizer_but_names() -> None:
         (checks.personnummer, "811218-9876", "811218-9877"),
         (checks.hetu, "131052-308T", "131052-308U"),
         (checks.pesel, "44051401359", "44051401358"),
+        (checks.svnr, "1237 010180", "1238 010180"),
+        (checks.nif_pt, "123456789", "123456788"),
+        (checks.cnp, "1960911410013", "1960911410012"),
         (checks.nhs, "943 476 5919", "943 476 5918"),
         (checks.cpf, "529.982.247-25", "529.982.247-26"),
         (checks.sin, "130 692 544", "130 692 545"),

@@ -263,7 +263,7 @@ class Evaluator:
         }
 
     def _redaction(self, texts: list[str], chosen: Sequence[Classification]) -> dict[str, Any]:
-        """Training sees tickets with personal data replaced, the desk sees them as they came: does that change decisions?"""
+        """Training and the desk's models see tickets with personal data replaced, this report sees them as they came: does it matter?"""
         replaced = [self.redact(text) for text in texts]
         rows = [index for index, (old, new) in enumerate(zip(texts, replaced, strict=True)) if old != new]
         record: dict[str, Any] = {"applied_before_prediction": False, "with_personal_data": len(rows), "changed_category": 0}
