@@ -65,8 +65,8 @@ def evaluate(
 ) -> None:
     """Judge a model on labeled tickets, beside its head alone, two baselines and the live model.
 
-    Rows without a label are predicted and not judged. Tickets are read with their words as they came (the report says what tokens for personal data, as at the desk, change); texts in
-    reports have personal data replaced.
+    Rows without a label are predicted and not judged. Tickets are read with their words as they came (the report says what tokens for
+    personal data, as at the desk, change); texts in reports have personal data replaced.
 
     \b
     Example:  cloister train evaluate --model desk --tickets newer.csv --json report.json --predictions out.jsonl
