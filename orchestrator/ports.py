@@ -447,7 +447,7 @@ class Transaction(Protocol):
     def approvals(
         self, *, status: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> tuple[list[Approval], str | None]: ...
-    def decide(self, approval_id: str, *, approve: bool, reason: str, by: str, now: datetime) -> Approval:
+    def decide(self, approval_id: str, *, approve: bool, reason: str, by: str, now: datetime, role: str = "approver") -> Approval:
         """Raises Conflict when it was decided before or has expired. Wakes the ticket."""
         ...
 

@@ -288,6 +288,23 @@ class ApprovalStatus(StrEnum):
     REJECTED = "rejected"
     EXPIRED = "expired"
     EXECUTED = "executed"
+    SUPERSEDED = "superseded"  # somebody edited it: another proposal stands in its place
+
+
+def person_of(name: str) -> str:
+    """How a person is told from others, whatever the case and spacing of their name."""
+    return " ".join(name.strip().casefold().split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """One person's word on an approval."""
+
+    by: str
+    role: str
+    approve: bool
+    reason: str
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,3 +321,13 @@ class Approval:
     decided_by: str | None = None
     decided_at: datetime | None = None
     decision_reason: str | None = None
+    quorum: int = 1  # different people who must approve
+    votes: tuple[Vote, ...] = ()
+    change: str | None = None
+    valid_until: datetime | None = None  # approved, but not carried out by then: a no
+    proposed_by: str = "cloister"  # a person, where it is an edit
+    superseded_by: str | None = None
+    review_due_at: datetime | None = None  # carried out as an emergency: to be looked at again
+    reviewed_by: str | None = None
+    reviewed_at: datetime | None = None
+    review: str | None = None

@@ -93,7 +93,7 @@ def judge(case: Case, runbook: Runbook, proposal: Proposal, facts: Facts) -> Ver
 
 
 def act(case: Case, runbook: Runbook, step: ActStep) -> Way:
-    proposal = propose(case, runbook, step)
+    proposal = as_edited(case, runbook, step, propose(case, runbook, step))
     title = case.playbook.actions[step.act].title
     done = case.memory.act(proposal.idempotency_key)
     verification, before = (done.verification, done.before) if done else (None, None)
@@ -165,6 +165,29 @@ def not_done(case: Case, step: ActStep, proposal: Proposal, observation: Observa
     if observation.kind == "probed":
         return Stop(f"{action.title}: {refusal(observation)} The exact call: {call}")
     return Stop(f"{action.title}: the system of record said no ({refusal(observation)}).")
+
+
+def as_edited(case: Case, runbook: Runbook, step: ActStep, proposal: Proposal) -> Proposal:
+    """What a person put in its place, once others approved that; it is judged like any proposal. Raises Wait, Stop."""
+    edit = case.edit_of(proposal.digest)
+    if edit is None:
+        return proposal
+    if edit.status is ApprovalStatus.WAITING:
+        verdict = Verdict(decision=Decision.NEEDS_APPROVAL, rule=edit.rule, reason=edit.reason, approvers=edit.approvers)
+        raise Wait(AwaitingApproval(proposal=edit.proposal, verdict=verdict, reply=_approval_reply(case, step, proposal)))
+    if edit.status in {ApprovalStatus.REJECTED, ApprovalStatus.EXPIRED}:
+        raise Stop(
+            f"{edit.id}, an edit by {edit.proposed_by}, is {edit.status}: {edit.decision_reason or 'nobody decided it in time'}."
+        )
+    for name, given in step.with_.items():
+        value = edit.proposal.arguments.get(name)
+        if isinstance(given, str) and given.startswith("$") and value != proposal.arguments.get(name):
+            case.facts = case.facts.with_fact(given[1:], value, source="record", detail=f"{edit.id}, edited by {edit.proposed_by}")
+    case.derived.append(dict(edit.proposal.arguments))
+    found = propose(case, runbook, step)
+    if found.digest != edit.proposal.digest:
+        raise Stop(f"What {edit.id} was approved for no longer fits the records.")
+    return found
 
 
 def propose(case: Case, runbook: Runbook, step: ActStep) -> Proposal:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from orchestrator.domain.actions import Action
@@ -121,12 +122,18 @@ def _judged(run: Run, effect: Act, desk: Desk, spent: Spent) -> Call:
     email = case.ticket.requester.email.lower()
     call.verdict = judge(case, effect.runbook, proposal, _with_round(run, effect, spent.get(email, 0.0)))
     approval = call.approval = case.approval_for(proposal)
-    if call.verdict.decision is Decision.NEEDS_APPROVAL and approval and approval.status is ApprovalStatus.APPROVED:
+    if call.verdict.decision is Decision.NEEDS_APPROVAL and approval and _carries(approval, call.verdict, desk.clock()):
         reason = f"{approval.id} approved by {approval.decided_by}: {approval.decision_reason or 'no reason given'}"
         call.verdict = replace(call.verdict, decision=Decision.ALLOW, reason=reason)
     if call.verdict.decision is Decision.ALLOW and "amount" in proposal.arguments:
         spent[email] = spent.get(email, 0.0) + float(proposal.arguments["amount"] or 0)
     return call
+
+
+def _carries(approval: Approval, verdict: Verdict, now: datetime) -> bool:
+    """Whether people's yes is enough for what governance asks now: not run out, and by as many as it wants today."""
+    holds = approval.valid_until is None or now < approval.valid_until
+    return approval.status is ApprovalStatus.APPROVED and holds and approval.quorum >= verdict.quorum
 
 
 def _with_round(run: Run, effect: Act, already: float) -> Any:

@@ -258,6 +258,12 @@ class Case:
         ]
         return mine[-1] if mine else None
 
+    def edit_of(self, digest: str) -> Approval | None:
+        """The newest approval by which a person put something else in the place of the proposal with this digest."""
+        edits = [each for each in self.memory.approvals if each.proposal.preview.get("edit_of") == digest]
+        standing = [each for each in edits if each.status is not ApprovalStatus.SUPERSEDED]
+        return standing[-1] if standing else None
+
     def other_approval(self, proposal: Proposal) -> Approval | None:
         """An approval of the same step that froze something else: what was approved is no longer what would be done."""
         return next(

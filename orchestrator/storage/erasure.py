@@ -42,7 +42,9 @@ STATEMENTS: Mapping[
         verdict = jsonb_build_object('decision', verdict -> 'decision', 'rule', verdict -> 'rule', 'reason', ''),
         observation = CASE WHEN observation IS NULL THEN NULL ELSE jsonb_build_object('status', observation -> 'status') END
         WHERE ticket = %(ticket)s""",
-    "approval": "UPDATE approval SET proposal = '{}', reason = '', decision_reason = NULL WHERE ticket = %(ticket)s",
+    "approval": """UPDATE approval SET proposal = '{}', reason = '', decision_reason = NULL, review = NULL WHERE ticket = %(ticket)s""",
+    "approval_vote": """UPDATE approval_vote SET reason = ''
+        WHERE approval IN (SELECT number FROM approval WHERE ticket = %(ticket)s)""",
     "job": "UPDATE job SET last_error = NULL WHERE ticket = %(ticket)s",
     "idempotency": "DELETE FROM idempotency WHERE body ->> 'id' = 'T-' || %(ticket)s",
 }
@@ -53,7 +55,8 @@ KEPT: Mapping[str, str] = {  # columns of text that stay, by table: what the des
     "incident": "id",
     "incident_member": "left_by",
     "step": "runbook step action digest idempotency_key undoes",
-    "approval": "id digest status approvers rule decided_by",
+    "approval": "id digest status approvers rule decided_by change proposed_by reviewed_by",
+    "approval_vote": "person by role",
     "job": "worker",
     "child": "key runbook opened_by",
     "breaker": "action target kind",  # what is frozen stays frozen, until a lead gives it free

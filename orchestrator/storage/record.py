@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.domain.errors import NotFound
-from orchestrator.storage import audit
+from orchestrator.storage import approvals, audit
 from orchestrator.storage.children import children
 from orchestrator.storage.connection import Connection, Row, number_of, row, rows
-from orchestrator.storage.resolution import approvals_of
 from orchestrator.storage.serialize import dump, instant
 from orchestrator.storage.tickets import summary
 
@@ -72,7 +71,7 @@ def ticket_record(connection: Connection, ticket_id: str) -> dict[str, Any]:
         "notes": found["notes"],
         "timeline": [_event(event) for event in rows(connection, TIMELINE, [ticket_id])],
         "messages": [{**message, "at": instant(message["at"])} for message in rows(connection, MESSAGES, [number])],
-        "approvals": [dump(approval) for approval in approvals_of(connection, [ticket_id])[ticket_id]],
+        "approvals": [dump(approval) for approval in approvals.of_tickets(connection, [ticket_id])[ticket_id]],
     }
 
 

@@ -1,17 +1,15 @@
-"""Steps, outcomes, approvals and one-time codes.
+"""Steps, outcomes and one-time codes.
 
-Knows the tables step, outcome, approval, one_time_code; decides nothing itself.
+Knows the tables step, outcome, one_time_code; decides nothing itself. Approvals are in `approvals.py`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from orchestrator.domain.errors import BadInput, Conflict, NotFound
+from orchestrator.domain.errors import BadInput, NotFound
 from orchestrator.domain.resolution import (
-    Approval,
-    ApprovalStatus,
     AwaitingApproval,
     AwaitingChildren,
     AwaitingRequester,
@@ -29,12 +27,11 @@ from orchestrator.domain.resolution import (
 )
 from orchestrator.domain.tickets import TRANSITIONS, Assurance, State
 from orchestrator.ports import Claim
-from orchestrator.storage import audit, gaps, queue
-from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, page, position_of, row, rows, tickets_of
-from orchestrator.storage.serialize import clean, dump, dumps, instant, load, load_or_none, outcome_kind
-from orchestrator.storage.tickets import activate_pending, no_such_ticket
+from orchestrator.storage import approvals, audit, gaps, queue
+from orchestrator.storage.connection import Connection, Row, columns, execute, number_of, row, rows, tickets_of
+from orchestrator.storage.serialize import clean, dump, dumps, load, load_or_none, outcome_kind
+from orchestrator.storage.tickets import no_such_ticket
 
-APPROVAL_LIFETIME_S = 24 * 3600.0
 JUDGED = "judged"  # of the notes: decisions with their facts, which stand in the log alone
 SILENT_RUNG = "shadow"  # decides, does nothing, says nothing
 TELLING_RUNG = "notify"  # acts, then tells colleagues
@@ -75,10 +72,6 @@ OBSERVE = """
     WHERE step.ticket = o.ticket AND step.idempotency_key = o.key
     RETURNING step.ticket, step.idempotency_key, step.step, step.action, step.digest, step.writes
 """
-EXECUTED = """
-    UPDATE approval SET status = 'executed' FROM unnest(%s::bigint[], %b::text[]) AS e (ticket, digest)
-    WHERE approval.ticket = e.ticket AND approval.digest = e.digest AND approval.status = 'approved'
-"""
 BEFORE = """
     SELECT number, id, state, autonomy_rung, source, external_id, subject, requester_email, parent FROM ticket
     WHERE number = ANY(%s) ORDER BY number FOR NO KEY UPDATE
@@ -110,24 +103,6 @@ POST = """
     SELECT ticket, kind, payload::jsonb, now, now
     FROM unnest(%s::bigint[], %b::text[], %b::text[], %s::timestamptz[]) WITH ORDINALITY AS p (ticket, kind, payload, now, place)
     ORDER BY place
-"""
-ASK_APPROVAL = """
-    INSERT INTO approval (ticket, proposal, digest, approvers, rule, reason, requested_at, expires_at)
-    SELECT ticket, proposal::jsonb, digest, approvers, rule, reason, now, expires_at
-    FROM unnest(%s::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %s::timestamptz[], %s::timestamptz[])
-         AS a (ticket, proposal, digest, approvers, rule, reason, now, expires_at)
-    ON CONFLICT (ticket, digest) WHERE status = 'waiting' DO NOTHING
-    RETURNING id, ticket, digest, approvers, rule, reason, expires_at, proposal
-"""
-DECIDE = """
-    UPDATE approval SET status = %s, decided_by = %s, decided_at = %s, decision_reason = %s
-    WHERE number = %s AND status = 'waiting' AND expires_at > %s RETURNING *
-"""
-EXPIRE = "UPDATE approval SET status = 'expired', decided_at = %s WHERE number = ANY(%s) AND status = 'waiting' RETURNING *"
-APPROVALS = """
-    SELECT * FROM approval WHERE (%(status)s::text IS NULL OR status = %(status)s)
-        AND (%(before)s::bigint IS NULL OR number < %(before)s)
-    ORDER BY number DESC LIMIT %(limit)s
 """
 ISSUE_CODE = """
     INSERT INTO one_time_code (ticket, email, code_sha256, expires_at) SELECT number, %s, %s, %s FROM ticket WHERE number = %s
@@ -259,7 +234,7 @@ def save_observed(
         if seen.status == "ok" and done[t, key]["writes"]
     ]
     if ok:
-        execute(connection, EXECUTED, columns(ok, 2))
+        approvals.executed(connection, ok, now=now)
     named = [{"step": done[t, key]["step"], "action": done[t, key]["action"], "idempotency_key": key} for t, key, _ in observations]
     for name, (t, key, _) in zip(named, observations, strict=True):
         after, verification = checked.get((t, key), (None, None))
@@ -302,7 +277,7 @@ def save_outcomes(
         table = [_writing(before[t], outcome, bodies[t], notes.get(t, {}), now) for t, outcome in kept.items()]
         execute(connection, WRITE, columns(table, 11))
         _post(connection, [(before[t], outcome, notes.get(t, {})) for t, outcome in kept.items()], now)
-        log += _ask_approvals(connection, {t: o for t, o in kept.items() if isinstance(o, AwaitingApproval)}, notes, now)
+        log += approvals.ask(connection, {t: o for t, o in kept.items() if isinstance(o, AwaitingApproval)}, notes, now)
         gaps.record(connection, {ticket_id: notes[ticket_id] for ticket_id in kept if ticket_id in notes}, now=now)
         for ticket_id, outcome in kept.items():
             log += _outcome_events(ticket_id, outcome, bodies[ticket_id], notes.get(ticket_id, {}))
@@ -377,111 +352,6 @@ def _outcome_events(ticket_id: str, outcome: Outcome, body: Any, notes: Mapping[
     if notes.get("withheld"):  # kinds and places, never the values
         events.insert(0, (ticket_id, "withheld", audit.CLOISTER, {"found": notes["withheld"]}))
     return events
-
-
-def _ask_approvals(
-    connection: Connection, asking: Mapping[str, AwaitingApproval], notes: Mapping[str, Mapping[str, Any]], now: datetime
-) -> list[audit.Event]:
-    """A proposal that waits already is not asked for twice."""
-    table = [_asking(ticket_id, outcome, notes.get(ticket_id, {}), now) for ticket_id, outcome in asking.items()]
-    if not table:
-        return []
-    asked = rows(connection, ASK_APPROVAL, columns(table, 8))
-    shown = ("digest", "approvers", "rule", "reason", "expires_at", "proposal")
-    return [
-        (f"T-{new['ticket']}", "approval_requested", audit.CLOISTER, {"approval": new["id"], **{name: new[name] for name in shown}})
-        for new in asked
-    ]
-
-
-def _asking(ticket_id: str, outcome: AwaitingApproval, notes: Mapping[str, Any], now: datetime) -> tuple[Any, ...]:
-    proposal, verdict = outcome.proposal, outcome.verdict
-    expires_at = now + timedelta(seconds=float(notes.get("approval_lifetime_s", APPROVAL_LIFETIME_S)))
-    who = (verdict.approvers or "approver", verdict.rule, clean(verdict.reason))
-    return (number_of(ticket_id, "T"), dumps(proposal), proposal.digest, *who, now, expires_at)
-
-
-# --- approvals ---
-
-
-def approvals_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Approval]]:
-    """Oldest first."""
-    answer: dict[str, list[Approval]] = {ticket_id: [] for ticket_id in ids}
-    for found in rows(connection, "SELECT * FROM approval WHERE ticket = ANY(%s) ORDER BY number", [tickets_of(ids)]):
-        answer[f"T-{found['ticket']}"].append(_approval(found))
-    return answer
-
-
-def approval(connection: Connection, approval_id: str) -> Approval:
-    found = row(connection, "SELECT * FROM approval WHERE number = %s", [number_of(approval_id, "A")])
-    if found is None:
-        raise NotFound(f"There is no approval {approval_id!r}.", hint="Look it up in the list of approvals.")
-    return _approval(found)
-
-
-def approvals(connection: Connection, *, status: str | None, cursor: str | None, limit: int) -> tuple[list[Approval], str | None]:
-    """Newest first."""
-    parameters = {"status": status, "before": position_of(cursor), "limit": limit + 1}
-    found = [_approval(record) for record in rows(connection, APPROVALS, parameters)]
-    return page(found, limit, lambda item: number_of(item.id, "A"))
-
-
-def decide(connection: Connection, approval_id: str, *, approve: bool, reason: str, by: str, now: datetime) -> Approval:
-    """The ticket is woken, and active again where it waited."""
-    asked = approval(connection, approval_id)
-    ticket = number_of(asked.ticket_id, "T")
-    queue.wake(connection, [ticket])
-    status = ApprovalStatus.APPROVED if approve else ApprovalStatus.REJECTED
-    decided = row(connection, DECIDE, [status.value, clean(by), now, clean(reason), number_of(approval_id, "A"), now])
-    if decided is None:
-        raise _undecidable(approval(connection, approval_id))
-    activate_pending(connection, [ticket], reason=f"{approval_id} {status} by {by}: {reason}", by=by)
-    body = {"approval": approval_id, "status": status, "digest": decided["digest"], "reason": reason}
-    audit.append(connection, [(asked.ticket_id, "approval_decided", clean(by), body)])
-    return _approval(decided)
-
-
-def _undecidable(found: Approval) -> Conflict:
-    if found.status is ApprovalStatus.WAITING:
-        return Conflict(
-            f"{found.id} expired at {instant(found.expires_at)}.", hint="The ticket asks again if it still needs the action."
-        )
-    who = f" by {found.decided_by}" if found.decided_by else ""
-    return Conflict(f"{found.id} was decided before: {found.status}{who}.", hint="Nothing was changed.")
-
-
-def expire_approvals(connection: Connection, *, now: datetime) -> int:
-    """Their tickets are woken, and active again where they waited."""
-    due = rows(connection, "SELECT number, ticket FROM approval WHERE status = 'waiting' AND expires_at <= %s", [now])
-    if not due:
-        return 0
-    queue.lock(connection, {found["ticket"] for found in due})
-    expired = rows(connection, EXPIRE, [now, sorted(found["number"] for found in due)])
-    tickets = sorted({found["ticket"] for found in expired})
-    queue.wake(connection, tickets)
-    activate_pending(connection, tickets, reason="the approval expired", by=audit.CLOISTER)
-    audit.append(
-        connection,
-        [(f"T-{e['ticket']}", "approval_expired", audit.CLOISTER, {"approval": e["id"], "digest": e["digest"]}) for e in expired],
-    )
-    return len(expired)
-
-
-def _approval(found: Row) -> Approval:
-    return Approval(
-        id=found["id"],
-        ticket_id=f"T-{found['ticket']}",
-        proposal=load(Proposal, found["proposal"]),
-        status=ApprovalStatus(found["status"]),
-        approvers=found["approvers"],
-        rule=found["rule"],
-        reason=found["reason"],
-        requested_at=found["requested_at"],
-        expires_at=found["expires_at"],
-        decided_by=found["decided_by"],
-        decided_at=found["decided_at"],
-        decision_reason=found["decision_reason"],
-    )
 
 
 # --- one-time codes ---

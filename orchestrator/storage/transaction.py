@@ -38,6 +38,7 @@ from orchestrator.domain.triage import Classification, Entities, Triage
 from orchestrator.ports import ANYBODY, Accepted, Claim, Gap, OutboxItem, Passage, Reader, Similar
 from orchestrator.storage import (
     aliases,
+    approvals,
     audit,
     causes,
     children,
@@ -59,6 +60,7 @@ from orchestrator.storage import (
     triage,
     turns,
 )
+from orchestrator.storage.approvals import Links
 from orchestrator.storage.autonomy import LadderBook
 from orchestrator.storage.connection import Connection, tickets_of
 
@@ -308,21 +310,31 @@ class PostgresTransaction:
     # --- approvals and one-time codes ---
 
     def approvals_of(self, ids: Sequence[str]) -> dict[str, list[Approval]]:
-        return resolution.approvals_of(self._connection, ids)
+        return approvals.of_tickets(self._connection, ids)
 
     def approval(self, approval_id: str) -> Approval:
-        return resolution.approval(self._connection, approval_id)
+        return approvals.one(self._connection, approval_id)
 
     def approvals(
-        self, *, status: str | None = None, cursor: str | None = None, limit: int = 50
+        self, *, status: str | None = None, cursor: str | None = None, limit: int = 50, to_review: bool = False
     ) -> tuple[list[Approval], str | None]:
-        return resolution.approvals(self._connection, status=status, cursor=cursor, limit=limit)
+        return approvals.listed(self._connection, status=status, cursor=cursor, limit=limit, to_review=to_review)
 
-    def decide(self, approval_id: str, *, approve: bool, reason: str, by: str, now: datetime) -> Approval:
-        return resolution.decide(self._connection, approval_id, approve=approve, reason=reason, by=by, now=now)
+    def decide(self, approval_id: str, *, approve: bool, reason: str, by: str, now: datetime, role: str = "approver") -> Approval:
+        return approvals.decide(self._connection, approval_id, approve=approve, reason=reason, by=by, now=now, role=role)
+
+    def review_approval(self, approval_id: str, *, finding: str, by: str, now: datetime) -> Approval:
+        return approvals.review(self._connection, approval_id, finding=finding, by=by, now=now)
+
+    def supersede(self, asked: Approval, proposal: Proposal, verdict: Verdict, *, reason: str, by: str, now: datetime) -> Approval:
+        return approvals.supersede(self._connection, asked, proposal, verdict, reason=reason, by=by, now=now)
+
+    @property
+    def approval_links(self) -> Links:
+        return Links(self._connection)
 
     def expire_approvals(self, *, now: datetime) -> int:
-        return resolution.expire_approvals(self._connection, now=now)
+        return approvals.expire(self._connection, now=now)
 
     def issue_code(self, ticket_id: str, *, email: str, code_sha256: str, expires_at: datetime) -> None:
         resolution.issue_code(self._connection, ticket_id, email=email, code_sha256=code_sha256, expires_at=expires_at)

@@ -13,7 +13,7 @@ from starlette.routing import Match
 
 from orchestrator.domain.errors import CloisterError
 from serving.gateway.backpressure import Intake
-from serving.gateway.console import pages
+from serving.gateway.console import link_pages, pages
 from serving.gateway.console.sessions import Sessions
 from serving.gateway.desk import Desk
 from serving.gateway.documentation import document
@@ -51,6 +51,7 @@ ROUTERS = (
     autonomy.router,
     models.router,
     training.router,
+    link_pages.router,
     pages.router,
 )
 SHOWN_CHARS = 80

@@ -29,7 +29,11 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     ("GET", "/v1/incidents/{incident_id}"): READERS,
     ("POST", "/v1/incidents/{incident_id}/split"): frozenset({ANALYST, LEAD}),
     ("GET", "/v1/approvals"): READERS,
+    ("GET", "/v1/approvals/{approval_id}"): READERS,
     ("POST", "/v1/approvals/{approval_id}"): frozenset({APPROVER, LEAD}),
+    ("POST", "/v1/approvals/{approval_id}/edit"): frozenset({APPROVER, LEAD}),
+    ("POST", "/v1/approvals/{approval_id}/review"): frozenset({APPROVER, LEAD, AUDITOR}),
+    ("POST", "/v1/approvals/{approval_id}/links"): frozenset({LEAD, ADMIN}),
     # knowledge
     ("POST", "/v1/knowledge"): frozenset({LEAD, ADMIN}),
     ("GET", "/v1/knowledge/search"): READERS | {SERVICE, ML_ENGINEER},
@@ -89,6 +93,8 @@ ROUTE_ROLES: Mapping[Route, frozenset[str]] = {
     ("POST", "/console/incidents/{incident_id}/split"): frozenset({ANALYST, LEAD}),
     ("GET", "/console/approvals"): READERS,
     ("POST", "/console/approvals/{approval_id}"): frozenset({APPROVER, LEAD}),
+    ("GET", "/console/approvals/link/{token}"): OPEN,  # the token is the key: it shows one frozen action, and decides by POST once
+    ("POST", "/console/approvals/link/{token}"): OPEN,
     ("POST", "/console/kill-switch"): frozenset({LEAD, ADMIN}),
     ("GET", "/console/autonomy"): READERS,
 }

@@ -126,12 +126,30 @@ class PageQuery(Body):
 
 
 class ApprovalFilters(PageQuery):
-    status: Literal["waiting", "approved", "rejected", "expired", "executed"] | None = None
+    status: Literal["waiting", "approved", "rejected", "expired", "executed", "superseded"] | None = None
+    to_review: Annotated[bool, Field(description="emergencies that were carried out and that nobody has looked at again")] = False
 
 
 class DecisionIn(Body):
     decision: Literal["approve", "reject"]
     reason: Reason
+
+
+class EditIn(Body):
+    arguments: Annotated[dict[str, StrictFloat | StrictInt], Field(min_length=1, max_length=5, description="money, lowered")]
+    reason: Reason
+
+
+class ReviewIn(Body):
+    finding: Reason
+
+
+class LinkIn(Body):
+    to: Annotated[
+        StrictStr, Field(min_length=1, max_length=200, pattern=r"^[^\n\r]*\S[^\n\r]*$", description="who decides with it")
+    ]
+    role: Literal["approver", "lead"] = "approver"
+    minutes: Annotated[StrictInt, Field(ge=5, le=4320)] = 240
 
 
 ShortName = Annotated[StrictStr, Field(min_length=1, max_length=200)]

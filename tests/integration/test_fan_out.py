@@ -14,6 +14,7 @@ from orchestrator.domain.tickets import IncomingTicket, Requester, State
 from orchestrator.intake.accept import accept
 from orchestrator.resolution.drive import Work, drive
 from orchestrator.storage.store import PostgresStore
+from tests.integration.people import decide
 from tests.integration.resolution_world import House, at, clock, open_desk, triage_of, user, world
 
 ADA, BEN = "ada.quill@elm.example", "ben.reed@elm.example"
@@ -70,7 +71,7 @@ def go_on(house: House, *, refuse: str = "nothing") -> dict[str, Any]:
             approve = each.proposal.action != refuse
             with house.store.transaction() as tx:
                 reason = "yes" if approve else "not in this team"
-                tx.decide(each.id, approve=approve, reason=reason, by="lead@elm.example", now=clock())
+                decide(tx, each.id, approve=approve, reason=reason, by="lead@elm.example", now=clock())
         woken = house.store.run(lambda tx: tx.wake_parents())
         if not (now or waiting or woken):
             return outcomes

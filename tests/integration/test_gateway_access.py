@@ -30,10 +30,12 @@ def test_the_table_reads_as_meant() -> None:
     opened = sorted(f"{method} {path}" for (method, path), roles in ROUTE_ROLES.items() if roles == OPEN)
     assert opened == [
         "GET /",
+        "GET /console/approvals/link/{token}",  # the token is the key
         "GET /console/assets/{name}",
         "GET /console/login",
         "GET /health/live",
         "GET /health/ready",
+        "POST /console/approvals/link/{token}",
         "POST /console/login",
     ]
     assert all(roles <= ROLES for roles in ROUTE_ROLES.values() if roles != OPEN)

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.domain.resolution import AwaitingApproval, HandedOver, Resolved, Turn
 from orchestrator.ports import ScoreRequest, ScoreResult
 from orchestrator.storage.store import PostgresStore
+from tests.integration.people import decide
 from tests.integration.resolution_world import PLAYBOOK, House, at, clock, open_desk, user, world
 from tests.integration.test_resolution import Died, dies_at
 
@@ -239,7 +240,7 @@ def test_what_the_model_sees_starts_alike_for_all_and_ends_with_the_ticket(house
 def approve(house: House, ticket_id: str) -> None:
     with house.store.transaction() as tx:
         waiting = [each for each in tx.approvals_of([ticket_id])[ticket_id] if each.status == "waiting"]
-        tx.decide(waiting[0].id, approve=True, reason="go", by="cab@elm.example", now=clock())
+        decide(tx, waiting[0].id, approve=True, reason="go", by="cab@elm.example", now=clock())
 
 
 @pytest.mark.parametrize("sends_first", [False, True])

@@ -24,6 +24,7 @@ from orchestrator.resolution.drive import Work, drive
 from orchestrator.resolution.linked import resolve_linked
 from orchestrator.resolution.shadow import foresee
 from orchestrator.storage.store import PostgresStore
+from tests.integration.people import decide
 from tests.integration.resolution_world import PLAYBOOK, House, clock, open_desk, triage_of
 
 ADA, BEN, CLEO = "ada.quill@elm.example", "ben.reed@elm.example", "cleo.marsh@elm.example"
@@ -190,7 +191,7 @@ def test_a_refund_above_the_limit_waits_for_an_approval_and_is_made_exactly_once
     assert house.changes() == []
     waiting = house.store.run(lambda tx: tx.approvals_of([ticket_id]))[ticket_id]
     with house.store.transaction() as tx:
-        tx.decide(waiting[0].id, approve=True, reason="lost indeed", by="lead@elm.example", now=clock())
+        decide(tx, waiting[0].id, approve=True, reason="lost indeed", by="lead@elm.example", now=clock())
     done = house.run()[ticket_id]
     assert isinstance(done, Resolved), done
     assert [change[1] for change in house.changes()] == ["/billing/refunds"]
@@ -201,7 +202,7 @@ def test_a_rejected_approval_hands_over_with_the_reason(house: House) -> None:
     ticket_id, _ = house.handle("refund", "My order 70013 never arrived, please refund it.", by=BEN, portal=True)
     waiting = house.store.run(lambda tx: tx.approvals_of([ticket_id]))[ticket_id]
     with house.store.transaction() as tx:
-        tx.decide(waiting[0].id, approve=False, reason="replacement sent", by="lead@elm.example", now=clock())
+        decide(tx, waiting[0].id, approve=False, reason="replacement sent", by="lead@elm.example", now=clock())
     done = house.run()[ticket_id]
     assert isinstance(done, HandedOver) and "replacement sent" in done.packet.why_stopped
     assert house.changes() == []
@@ -214,7 +215,7 @@ def test_an_approval_that_no_longer_fits_the_records_is_not_used(house: House) -
         "billing.refund", {"payment_id": "PAY-88130", "amount": 30.0, "reason": "by hand"}, idempotency_key="by-hand"
     )
     with house.store.transaction() as tx:
-        tx.decide(waiting[0].id, approve=True, reason="fine", by="lead@elm.example", now=clock())
+        decide(tx, waiting[0].id, approve=True, reason="fine", by="lead@elm.example", now=clock())
     done = house.run()[ticket_id]
     assert isinstance(done, HandedOver) and "no longer fits" in done.packet.why_stopped, done
     assert len(house.changes()) == 1  # the one by hand
@@ -295,7 +296,7 @@ def test_an_expired_certificate_is_proposed_and_waits_for_the_board(house: House
     assert outcome.proposal.action == "monitoring.rotate_certificate" and "CAB" in outcome.verdict.reason
     approval = house.store.run(lambda tx: tx.approvals_of([ticket_id]))[ticket_id][0]
     with house.store.transaction() as tx:
-        tx.decide(approval.id, approve=True, reason="checked", by="cab@elm.example", now=clock())
+        decide(tx, approval.id, approve=True, reason="checked", by="cab@elm.example", now=clock())
     done = house.run()[ticket_id]
     assert isinstance(done, Resolved) and "Single sign-on" in done.reply, done
     assert [change[1] for change in house.changes()] == ["/monitoring/certificates/cert-sso/rotate"]

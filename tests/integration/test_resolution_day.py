@@ -18,6 +18,7 @@ from orchestrator.storage.serialize import outcome_kind
 from orchestrator.storage.store import PostgresStore
 from serving.demo.day import Day, read_day
 from tests.integration import resolution_world
+from tests.integration.people import decide
 from tests.integration.resolution_world import House, clock, open_desk, triage_of
 
 BUNDLED = Path(serving.demo.__file__).parent / "day"
@@ -110,8 +111,13 @@ def test_the_bundled_day_ends_as_its_truth_says_and_nothing_else_is_changed(
             for waiting in house.store.run(lambda tx: tx.approvals(status="waiting"))[0]:
                 if waiting.proposal.action == decision["action"]:
                     with house.store.transaction() as tx:
-                        tx.decide(
-                            waiting.id, approve=decision["decision"] == "approve", reason="as the day says", by="cab", now=clock()
+                        decide(
+                            tx,
+                            waiting.id,
+                            approve=decision["decision"] == "approve",
+                            reason="as the day says",
+                            by="cab",
+                            now=clock(),
                         )
         work(house, outcomes)
         changes = Counter((method, path) for method, path, _ in house.changes())

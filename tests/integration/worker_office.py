@@ -28,6 +28,7 @@ from orchestrator.standins import CountingLanguageModel, HashEmbedder, NamedClas
 from orchestrator.storage.store import PostgresStore
 from orchestrator.triage.taxonomy import load_taxonomy
 from tests.acceptance.kill_cases import world
+from tests.integration.people import decide
 
 SECRET = "a-secret-of-these-tests"
 LEASE_S = 30.0
@@ -151,7 +152,7 @@ class Office:
     def decide(self, ticket_id: str, *, approve: bool) -> None:
         with self.store.transaction() as tx:
             (approval,) = tx.approvals_of([ticket_id])[ticket_id]
-            tx.decide(approval.id, approve=approve, reason="looked at it", by="lena", now=now())
+            decide(tx, approval.id, approve=approve, reason="looked at it", by="lena", now=now())
 
     def record(self, ticket_id: str) -> dict[str, Any]:
         return self.store.run(lambda tx: tx.ticket_record(ticket_id))

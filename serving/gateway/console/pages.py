@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -15,6 +15,7 @@ from orchestrator.storage import console
 from orchestrator.storage.transaction import PostgresTransaction
 from serving.gateway import ladder
 from serving.gateway.console import views
+from serving.gateway.console.forms import form_of, same_origin, why
 from serving.gateway.console.rendering import asset, render
 from serving.gateway.console.sessions import COOKIE, SESSION_LIFETIME, Session, same
 from serving.gateway.door import visit_of
@@ -30,7 +31,6 @@ from serving.gateway.shop import shop_of
 
 router = APIRouter(include_in_schema=False)
 PAGE_SIZE = 50
-MAX_REASON_CHARS = 4000
 GAP_SPANS = (7, 30, 90)  # days
 EXCERPT_CHARS = 400  # of a ticket, beside what is to be approved
 NOTICES: Mapping[str, str] = {
@@ -96,37 +96,13 @@ def problem_page(request: Request, problem: Problem) -> Response:
     return HTMLResponse(page, status_code=problem.status, headers=dict(problem.headers))
 
 
-def form_of(request: Request) -> dict[str, list[str]]:
-    """The fields of a posted form, text that PostgreSQL can hold."""
-    body = visit_of(request).body
-    fields: dict[str, list[str]] = {}
-    for name, value in parse_qsl(
-        (body.raw if body else b"").decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000
-    ):
-        fields.setdefault(name, []).append(mend_text(value).replace("\r\n", "\n").strip())
-    return fields
-
-
 def _checked_form(request: Request) -> dict[str, list[str]]:
     """The form of somebody who is logged in and whose own page sent it. Raises Refusal 403."""
     session, form = _session(request), form_of(request)
-    _same_origin(request)
+    same_origin(request)
     if not same(form.get("csrf", [""])[0], session.csrf):
         raise Refusal(403, "This form is not from a page of your session. Go back, load the page again and send it once more.")
     return form
-
-
-def _same_origin(request: Request) -> None:
-    origin = request.headers.get("origin")
-    if origin and origin != "null" and urlsplit(origin).netloc != request.headers.get("host"):
-        raise Refusal(403, "This form was sent by a page from elsewhere.")
-
-
-def _reason(form: Mapping[str, list[str]], name: str = "reason") -> str:
-    reason = form.get(name, [""])[0]
-    if not 1 <= len(reason) <= MAX_REASON_CHARS:
-        raise Refusal(422, f"Say why, in 1 to {MAX_REASON_CHARS} characters: it stands in the log.")
-    return reason
 
 
 def _back(path: str, said: str) -> Response:
@@ -147,7 +123,7 @@ async def login_form(request: Request) -> Response:
 @router.post("/console/login")
 async def login(request: Request) -> Response:
     """A one-time password for a session. A wrong one is told so; which part of it was wrong is not."""
-    _same_origin(request)
+    same_origin(request)
     form = form_of(request)
     target = _inside(form.get("next", [""])[0])
     session = await shop_of(request).sessions.open(form.get("password", [""])[0][:200])
@@ -277,7 +253,7 @@ async def ticket(ticket_id: str, request: Request) -> Response:
 @router.post("/console/tickets/{ticket_id}/note")
 async def add_note(ticket_id: str, request: Request) -> Response:
     form, shop, me = _checked_form(request), shop_of(request), visit_of(request).caller
-    note = Message(author=Author.NOTE, body=_reason(form, "note"), at=shop.parts.clock(), by=me.name)
+    note = Message(author=Author.NOTE, body=why(form, "note"), at=shop.parts.clock(), by=me.name)
     await shop.desk.run(lambda tx: tx.add_message(ticket_id, note))
     return _back(f"/console/tickets/{ticket_id}", "noted")
 
@@ -293,7 +269,7 @@ async def correct(ticket_id: str, request: Request) -> Response:
         if body["priority"] not in {"1", "2", "3", "4"}:
             raise Refusal(422, f"The priority {body['priority'][:20]!r} is none of 1, 2, 3, 4.")
         body["priority"] = int(body["priority"])
-    body["reason"] = _reason(form)
+    body["reason"] = why(form)
     await shop.desk.run(lambda tx: overridden(tx, ticket_id, body, me.name, shop.parts))
     return _back(f"/console/tickets/{ticket_id}", "corrected")
 
@@ -301,7 +277,7 @@ async def correct(ticket_id: str, request: Request) -> Response:
 @router.post("/console/tickets/{ticket_id}/reopen")
 async def reopen(ticket_id: str, request: Request) -> Response:
     form, shop, me = _checked_form(request), shop_of(request), visit_of(request).caller
-    reason, at = _reason(form), shop.parts.clock()
+    reason, at = why(form), shop.parts.clock()
     await shop.desk.run(lambda tx: reopened(tx, ticket_id, reason, me, at))
     return _back(f"/console/tickets/{ticket_id}", "reopened")
 
@@ -366,7 +342,7 @@ async def split(incident_id: str, request: Request) -> Response:
     ids = list(dict.fromkeys(form.get("ticket", [])))
     if not ids:
         raise Refusal(422, "Choose the tickets that do not belong here.")
-    reason = _reason(form)
+    reason = why(form)
     await shop.desk.run(lambda tx: parted(tx, incident_id, ids, reason, me.name))
     return _back(f"/console/incidents/{incident_id}", "split")
 
@@ -404,7 +380,7 @@ async def decide(approval_id: str, request: Request) -> Response:
     decision = form.get("decision", [""])[0]
     if decision not in ("approve", "reject"):
         raise Refusal(422, "Choose approve or reject.")
-    reason, now = _reason(form), shop.parts.clock()
+    reason, now = why(form), shop.parts.clock()
     await shop.desk.run(lambda tx: decided(tx, approval_id, decision == "approve", reason, me, now))
     return _back("/console/approvals", "approved" if decision == "approve" else "rejected")
 
@@ -418,6 +394,6 @@ async def kill_switch(request: Request) -> Response:
     wanted = form.get("stopped", [""])[0]
     if wanted not in ("true", "false"):
         raise Refusal(422, "Choose whether to stop or to go on.")
-    reason = _reason(form)
+    reason = why(form)
     await shop.desk.run(lambda tx: switched(tx, wanted == "true", reason, me.name))
     return _back(_inside(form.get("back", [""])[0]), "stopped" if wanted == "true" else "resumed")

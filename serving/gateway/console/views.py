@@ -237,7 +237,7 @@ def _line(event: Mapping[str, Any]) -> dict[str, Any]:
 def approval(asked: Approval, ticket: Mapping[str, Any], *, now: datetime, refusal: str) -> dict[str, Any]:
     """What an approver must see: the exact action, where its values came from, whom it touches, whether it can be undone."""
     proposal = asked.proposal
-    known = ("what", "risk", "blast_radius", "reversible", "compensation", "before", "after")
+    known = ("what", "risk", "blast_radius", "reversible", "compensation", "before", "after", "edit_of")
     preview = dict(proposal.preview)
     return {
         "id": asked.id,
@@ -267,6 +267,12 @@ def approval(asked: Approval, ticket: Mapping[str, Any], *, now: datetime, refus
         "decided_at": asked.decided_at,
         "decision_reason": asked.decision_reason,
         "refusal": refusal,
+        "quorum": asked.quorum,
+        "votes": asked.votes,
+        "change": asked.change,
+        "proposed_by": asked.proposed_by,
+        "superseded_by": asked.superseded_by,
+        "review_due_at": asked.review_due_at if not asked.reviewed_at else None,
     }
 
 
