@@ -190,14 +190,14 @@ def _personal(text: str, reader: Reader, guard: Guard, spans: Sequence[Span]) ->
 
 def _names(text: str, reader: Reader, guard: Guard, _: Sequence[Span]) -> Iterator[Finding]:
     """Whole names of others: of the house's people, of the records that were looked at, and whoever is greeted."""
-    own = set(_plain(reader.name).split())
+    own = _words_of(reader.name)
     known = [(start, end) for start, end, _ in guard.people.find(text)] if len(guard.people) else []
     for start, end in known:
         name = _plain(text[start:end])
-        if " " in name and not set(name.replace(",", " ").split()) <= own and name not in reader.open_text:
+        if " " in name and not _words_of(name) <= own and name not in reader.open_text:
             yield Finding(why=Why.OTHER_PERSON, what="PERSON", start=start, end=end)
     for match in GREETED.finditer(text):
-        greeted = set(_plain(match.group(1)).split())
+        greeted = _words_of(match.group(1))
         if own and greeted and not greeted & own:
             yield Finding(why=Why.OTHER_PERSON, what="greeting", start=match.start(1), end=match.end(1))
 
@@ -312,6 +312,12 @@ def _finding(why: Why, what: str, span: Span) -> Finding:
 _WORD = re.compile(r"[^\W_]+")
 _SPACES = re.compile(r"\s+")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
+
+
+def _words_of(name: str) -> set[str]:
+    """The words of a name, without accents, as an e-mail address writes them; a single letter is no name."""
+    folded = unicodedata.normalize("NFKD", name.casefold())
+    return set(re.findall(r"[^\W\d_]{2,}", "".join(sign for sign in folded if not unicodedata.combining(sign))))
 
 
 def _plain(text: str) -> str:

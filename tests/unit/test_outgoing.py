@@ -107,3 +107,13 @@ def test_a_finding_says_where_and_never_what() -> None:
 def test_the_same_text_gives_the_same_findings() -> None:
     for _, text in MUST_NOT:
         assert screen(text, fay(), GUARD) == screen(text, fay(), GUARD)
+
+
+def test_a_name_with_accents_is_told_from_others_in_its_own_address() -> None:
+    """French has one-letter words before an address, and addresses have no accents: neither makes it somebody else's name."""
+    guard = Guard()
+    guard.know(["Béatrice Aubin", "Dora Vane"])
+    reader = Reader(email="beatrice.aubin@plumetis.example", name="Béatrice Aubin", verified=True)
+    text = "Bonjour Béatrice Aubin,\nune copie a été envoyée à beatrice.aubin@plumetis.example."
+    assert screen(text, reader, guard).allowed
+    assert [f.why for f in screen(text.replace("Béatrice Aubin,", "Dora Vane,"), reader, guard).findings].count(Why.OTHER_PERSON) >= 1
