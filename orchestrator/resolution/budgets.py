@@ -1,7 +1,6 @@
 """Budgets and counters of what the desk gives away: for a requester, an account, a ticket, the whole desk. Pure arithmetic.
 
-`spent_for` sums up what the store counted (one query per batch); `budget_left` says what each budget still allows, and is what a
-final check inside the transaction of an intention uses as well.
+`spent_for` sums up what the store counted, one query for a batch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 from orchestrator.domain.resolution import ObservationStatus, StepRecord
 from orchestrator.domain.spending import Spend
 from orchestrator.resolution.conditions import number
-from orchestrator.resolution.policies import Settings
 
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
@@ -67,17 +65,6 @@ def counts(step: StepRecord, now: datetime) -> bool:
 
 def amount_of(step: StepRecord) -> float:
     return float(number(step.arguments.get("amount")) or 0.0) if step.writes else 0.0
-
-
-def budget_left(settings: Settings, spent: Spent, amount: float = 0.0) -> dict[str, float]:
-    """What each budget still allows after giving this amount; below zero where it would be overdrawn."""
-    caps = {
-        "requester": (settings.refund_daily_cap, spent.requester),
-        "account": (settings.refund_account_cap, spent.account),
-        "desk": (settings.refund_desk_cap, spent.desk),
-        "ticket": (settings.refund_ticket_max, spent.ticket),
-    }
-    return {name: round(cap - given - amount, 2) for name, (cap, given) in caps.items()}
 
 
 def money_facts(spent: Spent, arguments: Mapping[str, Any]) -> dict[str, float]:

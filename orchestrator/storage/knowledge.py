@@ -64,18 +64,16 @@ SEARCH = r"""
             unnest(to_tsvector(language, %(words)s))
         WHERE length(lexeme) > 1 AND ts_lexize('english_stem', lexeme) <> '{}'
           AND ts_lexize('german_stem', lexeme) <> '{}' AND ts_lexize('french_stem', lexeme) <> '{}'
-    ), hits AS MATERIALIZED (
-        SELECT p.id, a.lexeme, length(p.terms) AS size FROM asked a
-        JOIN passage p ON p.terms @@ a.query AND p.language = a.language JOIN allowed d ON d.id = p.document
-    ), whole AS (
+    ), whole AS MATERIALIZED (
         SELECT count(*)::float8 AS passages FROM passage p JOIN allowed d ON d.id = p.document
-    ), rarity AS (
-        SELECT lexeme, ln(1 + (passages - count(*) + 0.5) / (count(*) + 0.5)) AS weight
-        FROM hits, whole GROUP BY lexeme, passages
+    ), hits AS MATERIALIZED (
+        SELECT p.id, length(p.terms) AS size, count(*) OVER (PARTITION BY a.lexeme) AS holders FROM asked a
+        JOIN passage p ON p.terms @@ a.query AND p.language = a.language JOIN allowed d ON d.id = p.document
     ), worded AS (
         SELECT id, rank() OVER (ORDER BY worth DESC) AS place FROM (
-            SELECT h.id, sum(r.weight) / (0.75 + 0.25 * max(h.size) / 60.0) AS worth
-            FROM hits h JOIN rarity r USING (lexeme) GROUP BY h.id ORDER BY worth DESC, h.id LIMIT %(pool)s) AS best
+            SELECT id, sum(ln(1 + ((SELECT passages FROM whole) - holders + 0.5) / (holders + 0.5)))
+                / (0.75 + 0.25 * max(size) / 60.0) AS worth
+            FROM hits GROUP BY id ORDER BY worth DESC, id LIMIT %(pool)s) AS best
     ), fused AS (
         SELECT id, max(n.place) AS vector_rank, max(w.place) AS text_rank,
             coalesce(sum(1.0 / (60 + n.place)), 0) + coalesce(sum(1.0 / (60 + w.place)), 0) AS worth

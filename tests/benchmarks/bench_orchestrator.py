@@ -9,6 +9,7 @@ delivered. PostgreSQL runs on this machine's disk with fsync, full_page_writes a
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -82,10 +83,11 @@ class Load:
 
 
 def incoming(load: Load) -> list[IncomingTicket]:
-    """The tickets of a seeded day, mixed."""
+    """The tickets of a seeded day, mixed. Nobody asks for the same thing twice: the third time the circuit breaker would hold it."""
     chance = random.Random(load.seed)
     kinds = [name for name, (share, _) in MIX.items() for _ in range(share)]
-    return [_ticket(chance, number, kinds[number % len(kinds)], number // len(kinds)) for number in range(load.tickets)]
+    persons = {name: itertools.count() for name in MIX}
+    return [_ticket(chance, number, kind := kinds[number % len(kinds)], next(persons[kind])) for number in range(load.tickets)]
 
 
 def _ticket(chance: random.Random, number: int, kind: str, person: int) -> IncomingTicket:
@@ -106,7 +108,7 @@ def _ticket(chance: random.Random, number: int, kind: str, person: int) -> Incom
 
 def world(load: Load) -> dict[str, Any]:
     """The bundled company's catalogue and telemetry, with as many more people as there are tickets of a kind."""
-    made = kill_cases.world(load.tickets // 20 + 1)
+    made = kill_cases.world((load.tickets // 20 + 1) * max(share for share, _ in MIX.values()))
     company = json.loads(COMPANY_WORLD.read_text(encoding="utf-8"))
     services = [service | {"tier": 2} for service in made["services"][:40]]
     return {

@@ -1,5 +1,6 @@
 """tau2's reference actions pass our governance, go over our connector, and leave the reference's world."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -9,6 +10,8 @@ from orchestrator.domain.resolution import Decision
 from tests.tau import data
 from tests.tau.replay import Conversation, Desk, Replayed, exceptions, main, reference_actions, replay
 from tests.tau.said import Scenario
+from tests.tau.world.records import Records
+from tests.tau.world.server import TOOLS
 
 TASKS = {"retail": 114, "airline": 50}
 ACTS = {"retail": 180, "airline": 50}
@@ -98,3 +101,39 @@ def test_the_command_says_what_passed_and_ends_with_zero(capsys: pytest.CaptureF
     assert '"acts_refused_by_both":1' in capsys.readouterr().out
     assert main(["--domain", "airline", "--task", "39"]) == 0
     assert "cancellation-not-covered" in capsys.readouterr().out
+
+
+CANCEL = ("retail.cancel_pending_order", {"order_id": "#W5056519", "reason": "ordered by mistake"})  # of task 113
+
+
+def _canceller(desk: Desk) -> Conversation:
+    if desk.domain != "retail":
+        pytest.skip("one domain shows it")
+    desk.world.reset()
+    return Conversation(desk, Scenario.of(next(each for each in data.tasks("retail") if each["id"] == "113")), ticket_id="T-113")
+
+
+def test_an_order_cancelled_by_somebody_between_the_verdict_and_the_act_is_not_cancelled_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation, reads, read = _canceller(desk), [], TOOLS["retail"]["get_order_details"]
+
+    def meanwhile(records: Records, arguments: Mapping[str, Any]) -> Any:
+        reads.append(arguments["order_id"])
+        if len(reads) == 2:  # the runbook has looked; now the desk looks again, just before it acts
+            records.edit("orders", arguments["order_id"])["status"] = "cancelled"
+        return read(records, arguments)
+
+    monkeypatch.setitem(TOOLS["retail"], "get_order_details", meanwhile)
+    judged = conversation.act(*CANCEL)
+    assert judged.allowed
+    assert "just before it did not hold" in str(judged.problem)
+    assert desk.world.written == []
+
+
+def test_an_act_that_was_answered_but_changed_nothing_is_no_success(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = _canceller(desk)
+    monkeypatch.setitem(TOOLS["retail"], "cancel_pending_order", TOOLS["retail"]["get_order_details"])
+    judged = conversation.act(*CANCEL)
+    assert judged.allowed
+    assert str(judged.problem).endswith("the probe did not confirm it")
