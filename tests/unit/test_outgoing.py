@@ -116,4 +116,6 @@ def test_a_name_with_accents_is_told_from_others_in_its_own_address() -> None:
     reader = Reader(email="beatrice.aubin@plumetis.example", name="Béatrice Aubin", verified=True)
     text = "Bonjour Béatrice Aubin,\nune copie a été envoyée à beatrice.aubin@plumetis.example."
     assert screen(text, reader, guard).allowed
-    assert [f.why for f in screen(text.replace("Béatrice Aubin,", "Dora Vane,"), reader, guard).findings].count(Why.OTHER_PERSON) >= 1
+    assert [f.why for f in screen(text.replace("Béatrice Aubin,", "Dora Vane,"), reader, guard).findings].count(
+        Why.OTHER_PERSON
+    ) >= 1
