@@ -1,6 +1,7 @@
 """Join the parts of the desk. The one place of the orchestrator that knows implementations; everything else knows ports."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,8 @@ from typing import Any
 from models.local import ADAPTER, STORE
 from models.manifest import ModelRefused, read, verify
 from orchestrator.audit import note
+from orchestrator.connectors.configured import read_connectors
+from orchestrator.connectors.dispatch import Closable, DispatchedSystems
 from orchestrator.connectors.http import HttpSystemsOfRecord
 from orchestrator.domain.aliases import LIVE, TRIAGE, DesiredAlias
 from orchestrator.domain.errors import ConfigurationError
@@ -45,11 +48,24 @@ def open_store(dsn: str, *, pool_size: int = 12) -> PostgresStore:
     return PostgresStore(dsn, max_connections=max(2, pool_size))
 
 
-def open_systems(url: str, secret: str, *, clock: Clock = utc_now) -> HttpSystemsOfRecord:
-    """Systems of record behind one address (the sandbox's shape), each with its own read and write token."""
-    return HttpSystemsOfRecord(
-        load_catalog(), base_urls=dict.fromkeys(tokens.SYSTEMS, url), tokens=tokens.tokens(secret), clock=clock
+def open_systems(
+    url: str, secret: str, *, clock: Clock = utc_now, company: Path = COMPANY, environment: Mapping[str, str] | None = None
+) -> Closable:
+    """Systems of record, each with its own read and write token: behind one address (the sandbox's shape), but those that the
+    company's connectors.yaml names elsewhere. Tools go to their MCP servers; one whose definition changed is disabled."""
+    actions = load_catalog(company / "actions.yaml")
+    own = read_connectors(company / "connectors.yaml", os.environ if environment is None else environment)
+    requests = HttpSystemsOfRecord(
+        actions,
+        base_urls={**dict.fromkeys(tokens.SYSTEMS, url), **own.base_urls},
+        tokens={**tokens.tokens(secret), **own.tokens},
+        clock=clock,
     )
+    if not own.servers and not any(action.tool for action in actions.values()):
+        return requests
+    from orchestrator.connectors.mcp import McpSystemsOfRecord  # heavy, and few need it
+
+    return DispatchedSystems(actions, requests=requests, tools=McpSystemsOfRecord(actions, servers=own.servers, clock=clock))
 
 
 def open_notary(

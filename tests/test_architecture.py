@@ -74,6 +74,9 @@ HOMES: Mapping[str, tuple[str, ...]] = {  # where a library may be imported: mod
         "training.promotion",
         "training.feedback",
     ),
+    "mcp": ("orchestrator.connectors",),
+    "httpx2": ("orchestrator.connectors",),  # what the MCP client speaks HTTP with
+    "anyio": ("orchestrator.connectors",),
     "fastapi": ("serving", "orchestrator.sandbox"),
     "starlette": ("serving", "orchestrator.sandbox"),
     "uvicorn": ("serving", "orchestrator.sandbox"),

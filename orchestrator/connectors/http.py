@@ -26,7 +26,7 @@ MAX_ANSWER_BYTES = 8 << 20
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escaped NUL; not the six characters themselves
-_KEY = re.compile(r"[!-~]{1,200}")
+KEY = re.compile(r"[!-~]{1,200}")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 
@@ -85,7 +85,7 @@ class HttpSystemsOfRecord:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`base_urls` by system; `tokens` by (system, "read" or "write"). Raises ConfigurationError for what is missing."""
-        _check(actions, base_urls, tokens)
+        _check({name: action for name, action in actions.items() if action.tool is None and action.reviewed}, base_urls, tokens)
         self._actions = dict(actions)
         self._base_urls = {system: url.rstrip("/") for system, url in base_urls.items()}
         self._tokens = dict(tokens)
@@ -115,6 +115,8 @@ class HttpSystemsOfRecord:
             return self._not_sent({"action": action}, [f"The catalogue has no action {action!r}"])
         if not found.reviewed:
             return self._not_sent({"action": action}, [f"{action} is a draft; nobody has reviewed it yet"])
+        if found.tool is not None:
+            return self._not_sent({"action": action}, [f"{action} is bound to the tool {found.tool!r}, not to a request"])
         try:
             request = _bind(found, arguments, idempotency_key)
         except _Unsendable as error:
@@ -211,13 +213,13 @@ def _parsed(response: httpx.Response, deadline: float) -> Any:
         return None
     try:
         body = json.loads(raw, parse_constant=_no_constant)
-        _require_storable(raw, body)
+        require_storable(raw, body)
     except (ValueError, RecursionError):
         return {"text": raw[:2000].decode("utf-8", "replace").replace("\x00", "")}
     return body
 
 
-def _require_storable(raw: bytes, body: Any) -> None:
+def require_storable(raw: bytes, body: Any) -> None:
     """PostgreSQL keeps neither a NUL nor half a surrogate pair; both come only as escapes."""
     if b"\\u" in raw:
         text = json.dumps(body, ensure_ascii=False)
@@ -237,7 +239,7 @@ def _failure(title: str, error: Exception) -> dict[str, str]:
 def _check(actions: Mapping[str, Action], base_urls: Mapping[str, str], tokens: Mapping[tuple[str, str], str]) -> None:
     problems = []
     for system in sorted({action.system for action in actions.values()}):
-        if not _is_base_url(base_urls.get(system, "")):
+        if not is_base_url(base_urls.get(system, "")):
             problems.append(f"{system} needs a base URL such as https://host/path, not {base_urls.get(system, '')!r}")
     for system, direction in sorted({(action.system, "write" if action.writes else "read") for action in actions.values()}):
         if not tokens.get((system, direction)):
@@ -246,7 +248,7 @@ def _check(actions: Mapping[str, Action], base_urls: Mapping[str, str], tokens: 
         raise ConfigurationError(f"Systems of record: {'; '.join(problems)}.", hint="Set them in the connector's settings.")
 
 
-def _is_base_url(url: str) -> bool:
+def is_base_url(url: str) -> bool:
     try:
         parts = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
@@ -260,7 +262,7 @@ def _is_base_url(url: str) -> bool:
 def _bind(action: Action, arguments: Mapping[str, Any], idempotency_key: str | None) -> _Request:
     """The request of these arguments; raises _Unsendable with every problem before anything leaves."""
     problems = action.input_problems(arguments)
-    if action.writes and not _KEY.fullmatch(idempotency_key or ""):
+    if action.writes and not KEY.fullmatch(idempotency_key or ""):
         problems.append(f"{action.name} writes, so it needs an idempotency key of printable characters, not {idempotency_key!r}")
     try:
         json.dumps(dict(arguments), ensure_ascii=False, allow_nan=False).encode()

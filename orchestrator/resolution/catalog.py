@@ -167,6 +167,7 @@ def read_catalog(path: Path) -> tuple[Catalog, list[str]]:
     entries = {str(name): entry for name, entry in document.get("actions", {}).items()}
     rates = _rates(document.get("systems"), problems)
     schemas = document.get("schemas") or {}
+    problems += [f"schemas.{name} is no JSON Schema: {flaw}" for name, each in schemas.items() if (flaw := Schema(each).flaw())]
     actions: dict[str, Action] = {}
     for name, raw in entries.items():
         action = _action(name, raw, schemas, rates, problems)

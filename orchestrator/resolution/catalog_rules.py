@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.domain.actions import Action, Condition, Observe, Risk
+from orchestrator.domain.schemas import Schema
 from orchestrator.resolution.conditions import problems as condition_problems
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
@@ -49,7 +50,8 @@ def _required(action: Action) -> list[str]:
 
 def _schema_problems(action: Action) -> Iterator[str]:
     for what, schema in (("input", action.input), ("output", action.output)):
-        if flaw := schema.flaw():
+        own = {name: each for name, each in schema.document.items() if name != "$defs"}  # shared ones are checked once
+        if flaw := Schema(own).flaw():
             yield f"{what} is no JSON Schema: {flaw}"
     if action.input.document.get("type") != "object" or action.input.document.get("additionalProperties") is not False:
         yield "input must be an object whose additionalProperties is false"

@@ -186,7 +186,8 @@ def _door_problems(run: _Run) -> Iterator[str]:
 
 
 def _write_problems(run: _Run) -> Iterator[str]:
-    action, scope = run.action, {"arguments": run.arguments}
+    action = run.action
+    scope: dict[str, Any] = {"arguments": run.arguments}
     before = run.shown(action.observe, scope) if action.observe else None
     scope["before"] = before
     failing = first_failing(action.preconditions, lambda name: look_up(name, scope))

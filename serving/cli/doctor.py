@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,8 +16,12 @@ import click
 import psutil
 from rich.console import Console
 
+from orchestrator.connectors.configured import read_connectors
+from orchestrator.connectors.mcp import McpSystemsOfRecord
 from orchestrator.domain.errors import CloisterError
 from orchestrator.pipeline.notary import ALARM
+from orchestrator.resolution.catalog import load_catalog
+from orchestrator.resolution.playbook import COMPANY
 from serving.cli.http import Client, home_folder
 from serving.platform import phone_home_problems
 from serving.settings import load_settings
@@ -172,8 +177,25 @@ def _audit() -> Finding:
     )
 
 
+def _tools() -> Finding:
+    """Tools of MCP servers are what they were when they were reviewed."""
+    try:
+        actions = load_catalog(COMPANY / "actions.yaml")
+        tools = {name: action for name, action in actions.items() if action.tool is not None}
+        if not tools:
+            return Finding(check="tools", ok=True, says="no action is bound to a tool of an MCP server")
+        with McpSystemsOfRecord(
+            tools, servers=read_connectors(COMPANY / "connectors.yaml", os.environ).servers, clock=lambda: datetime.now(UTC)
+        ) as systems:
+            reasons = systems.disabled(fresh=True)
+    except CloisterError as error:
+        return Finding(check="tools", ok=False, says=str(error), fix=error.hint or "cloister catalog check")
+    says = "; ".join(reasons.values()) or f"{len(tools)} as reviewed"
+    return Finding(check="tools", ok=not reasons, says=says, fix="cloister catalog verify, then cloister catalog pin" if reasons else "")
+
+
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    _python, _packages, _memory, _disk, _settings, _company, _models, _phone_home, _listeners, _audit, _stack
+    _python, _packages, _memory, _disk, _settings, _company, _tools, _models, _phone_home, _listeners, _audit, _stack
 )  # fmt: skip
 WARN_ONLY = frozenset({"listeners"})
 

@@ -91,7 +91,11 @@ SUBSCRIPTION = CATALOG["billing.pause_subscription"].observe
 @pytest.mark.parametrize(
     ("name", "fields", "sentence"),
     [
-        ("identity.reset_mfa", {"probe": probe(USER, {"value": "$after.id", "exists": True})}, "took effect before it was carried out"),
+        (
+            "identity.reset_mfa",
+            {"probe": probe(USER, {"value": "$after.id", "exists": True})},
+            "took effect before it was carried out",
+        ),
         ("identity.reset_mfa", {"probe": probe(USER, {"value": "$after.mfa_enrolled", "is": "gone"})}, "does not say that it took"),
         ("identity.reset_mfa", {"output": Schema({"type": "array"})}, "it was not carried out"),
         ("identity.reset_mfa", {"preconditions": ({"value": "$before.status", "is": "invited"},)}, "a precondition does not hold"),
@@ -121,7 +125,11 @@ SUBSCRIPTION = CATALOG["billing.pause_subscription"].observe
             {"compensation": "billing.cancel_subscription"},
             "billing.cancel_subscription does not bring back what was observed",
         ),
-        ("billing.pause_subscription", {"compensation": "billing.pause_subscription"}, "its compensation billing.pause_subscription failed"),
+        (
+            "billing.pause_subscription",
+            {"compensation": "billing.pause_subscription"},
+            "its compensation billing.pause_subscription failed",
+        ),
         ("billing.pause_subscription", {"reviewed": False}, "it is a draft"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from orchestrator.domain.actions import Risk
 from orchestrator.domain.errors import BadInput, ConfigurationError
 from orchestrator.resolution.catalog import load_catalog
+from orchestrator.resolution.catalog_page import page
 
 CATALOG = load_catalog()
 
@@ -262,3 +263,9 @@ def test_schemas_of_the_file_are_reached_by_reference_even_in_a_circle(tmp_path)
     ]
     assert set(look.output.document["$defs"]) == {"Node"}
     assert look.output_problems({"next": {"next": {}}}) == [] and look.output_problems({"next": {"next": 3}})
+
+
+def test_the_page_of_actions_shows_the_catalogue_as_it_is():
+    text = (Path(__file__).parents[2] / "docs" / "actions.md").read_text(encoding="utf-8")
+    shown = text.partition("<!-- actions -->\n")[2].partition("<!-- /actions -->")[0]
+    assert shown == page(CATALOG.values()), "run `cloister catalog list --page` and put the table into docs/actions.md"
