@@ -191,7 +191,9 @@ def _tools() -> Finding:
     except CloisterError as error:
         return Finding(check="tools", ok=False, says=str(error), fix=error.hint or "cloister catalog check")
     says = "; ".join(reasons.values()) or f"{len(tools)} as reviewed"
-    return Finding(check="tools", ok=not reasons, says=says, fix="cloister catalog verify, then cloister catalog pin" if reasons else "")
+    return Finding(
+        check="tools", ok=not reasons, says=says, fix="cloister catalog verify, then cloister catalog pin" if reasons else ""
+    )
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
