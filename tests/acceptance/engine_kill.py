@@ -51,7 +51,7 @@ def _run(running: state.StackState, home: Path, *, kills: int, seed: int, chance
     keys = state.keys(home)
     flow = Flow(
         url=running.url,
-        keys={"portal": keys["portal"], "door": keys["service"], "lead": keys["lead"]},
+        keys={"portal": keys["portal"], "door": keys["service"], "lead": keys["lead"], "approver": keys["approver"]},
         calls=lambda after: _calls(running, after),
         seed=seed,
         most=PEOPLE * len(MATTERS),
