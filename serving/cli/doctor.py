@@ -17,7 +17,6 @@ import psutil
 from rich.console import Console
 
 from orchestrator.connectors.configured import read_connectors
-from orchestrator.connectors.mcp import McpSystemsOfRecord
 from orchestrator.domain.errors import CloisterError
 from orchestrator.pipeline.notary import ALARM
 from orchestrator.resolution.catalog import load_catalog
@@ -184,6 +183,8 @@ def _tools() -> Finding:
         tools = {name: action for name, action in actions.items() if action.tool is not None}
         if not tools:
             return Finding(check="tools", ok=True, says="no action is bound to a tool of an MCP server")
+        from orchestrator.connectors.mcp import McpSystemsOfRecord  # heavy, and few need it
+
         with McpSystemsOfRecord(
             tools, servers=read_connectors(COMPANY / "connectors.yaml", os.environ).servers, clock=lambda: datetime.now(UTC)
         ) as systems:

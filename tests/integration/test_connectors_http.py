@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -415,3 +416,13 @@ def test_many_threads_share_one_connector_and_kill_9_never_does_anything_twice(s
     state = sandbox.state()
     assert len(finished) == len(state["refunds"]) == work == sum(call["changed"] for call in sandbox.calls())
     assert state["payments"][0]["refunded_amount"] == 1.5
+
+
+def test_a_draft_is_never_sent_and_needs_no_token(sandbox):
+    sandbox.start()
+    drafts = {"vpn.reset_session": replace(CATALOG["vpn.reset_session"], reviewed=False)}
+    with HttpSystemsOfRecord(drafts, base_urls=sandbox.base_urls(), tokens=sandbox.tokens(), clock=clock) as systems:
+        before = len(sandbox.calls())
+        seen = systems.call("vpn.reset_session", {"session_id": "vpn-1"}, idempotency_key="k")
+    assert seen.status is REFUSED and "draft" in seen.body["problems"][0] and len(sandbox.calls()) == before
+    HttpSystemsOfRecord(drafts, base_urls={}, tokens={}, clock=clock).close()

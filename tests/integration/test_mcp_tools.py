@@ -15,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from orchestrator.bootstrap import open_systems
 from orchestrator.connectors.dispatch import DispatchedSystems
 from orchestrator.connectors.http import HttpSystemsOfRecord
 from orchestrator.connectors.mcp import McpSystemsOfRecord, Session
@@ -24,6 +25,7 @@ from orchestrator.domain.errors import ConfigurationError
 from orchestrator.domain.resolution import ObservationStatus
 from orchestrator.domain.schemas import Schema
 from orchestrator.resolution.catalog import Catalog, load_catalog
+from serving.cli import doctor
 from serving.cli.catalog import catalog
 
 OK, REFUSED = ObservationStatus.OK, ObservationStatus.REFUSED
@@ -237,3 +239,24 @@ def test_streamable_http_works_like_stdio_and_the_command_line_pins_and_verifies
     (tracker.folder / "actions.yaml").write_text(text.replace(str(shown["pin"]), "sha256:" + "0" * 64), encoding="utf-8")
     verified = CliRunner().invoke(catalog, ["verify", *file])
     assert verified.exit_code == 1 and list(json.loads(verified.stdout)["disabled"]) == ["tracker.close_issue"]
+
+
+def test_the_doctor_names_a_tool_that_is_not_what_was_reviewed(tracker, monkeypatch):
+    tracker.reviewed()
+    connectors = {"mcp": {"tracker": {"command": list(tracker.command)}}}
+    (tracker.folder / "connectors.yaml").write_text(yaml.safe_dump(connectors), encoding="utf-8")
+    monkeypatch.setattr(doctor, "COMPANY", tracker.folder)
+    assert (doctor._tools().ok, doctor._tools().says) == (True, "3 as reviewed")
+    tracker.change(gone=["close_issue"])
+    assert not doctor._tools().ok and "no tool 'close_issue' any more" in doctor._tools().says
+
+
+def test_a_desk_reaches_tools_and_requests_through_one_door(tracker):
+    tracker.reviewed()
+    connectors = {"mcp": {"tracker": {"command": list(tracker.command)}}}
+    (tracker.folder / "connectors.yaml").write_text(yaml.safe_dump(connectors), encoding="utf-8")
+    systems = open_systems("http://127.0.0.1:9", "secret", company=tracker.folder, environment={}, clock=clock)
+    try:
+        assert systems.call("tracker.get_issue", {"key": "T-1"}).status is OK
+    finally:
+        systems.close()
