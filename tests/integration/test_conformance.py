@@ -73,6 +73,11 @@ def test_money_has_a_limit_and_a_person_who_may_approve_it():
     assert all(CATALOG[name].limits.max_amount and "approver" in CATALOG[name].approvers.roles for name in spending)
 
 
+def test_a_subscription_that_was_paused_when_it_was_cancelled_comes_back_paused(sandbox):
+    assert held(sandbox, "billing.cancel_subscription", case=Case(arguments={"subscription_id": "SUB-3"})) == []
+    assert next(row for row in sandbox.state()["subscriptions"] if row["id"] == "SUB-3")["status"] == "paused"
+
+
 # --- an action that is not what it says ----------------------------------------------------------------------------------
 
 
