@@ -234,6 +234,8 @@ class Handover:
     suggested_next_action: str = ""
     draft_reply: str = ""
     urgency: str = ""
+    asked: tuple[str, ...] = ()  # what the requester was asked already, with their answers: never to be asked again
+    told: tuple[str, ...] = ()  # who was told what
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,11 +27,12 @@ from orchestrator.domain.resolution import (
 )
 from orchestrator.domain.spending import Spend
 from orchestrator.domain.tickets import Assurance, Author, Message, Ticket
-from orchestrator.domain.triage import OTHERS, Sentiment, Triage
+from orchestrator.domain.triage import OTHERS, Triage
 from orchestrator.privacy.outgoing import Guard
 from orchestrator.privacy.pseudonyms import Pseudonyms, hidden, pseudonyms_of
 from orchestrator.resolution.facts import Facts, canonical
 from orchestrator.resolution.judged import about_ticket
+from orchestrator.resolution.mood import contact_facts, read_mood, signal_facts
 from orchestrator.resolution.playbook import Playbook
 from orchestrator.resolution.runbooks import Runbook
 
@@ -139,6 +140,7 @@ class Case:
     def __post_init__(self) -> None:
         self.now = self._now()
         self.proven = self.ticket.requester.assurance is not Assurance.CLAIMED
+        self.mood = read_mood(self.ticket, self.triage.signals)
         self.facts = _base_facts(self)
 
     @property
@@ -183,12 +185,15 @@ class Case:
         return lowest(self.memory.rung, self.runbook.autonomy if self.runbook else None, own)
 
     def circumstances(self) -> dict[str, str]:
-        """By which a text may vary: the account's plan and the person's region as the systems of record have them, and the channel."""
+        """By which a text may vary: plan, standing and region as the systems of record have them, the channel, and the wording."""
         user, account = self.facts.get("user") or {}, self.facts.get("account") or {}
         return {
             "plan": str(account.get("tier") or ""),
             "region": str(user.get("region") or ""),
             "channel": self.ticket.channel or "",
+            "health": str(account.get("health") or ""),
+            "vip": "yes" if user.get("vip") or account.get("vip") else "no",
+            "sentiment": str(self.mood.last),
         }
 
     def group(self) -> str:
@@ -354,10 +359,6 @@ def _base_facts(case: Case) -> Facts:
         "created_at": ticket.created_at.isoformat(),
         "channel": ticket.channel,
     }
-    signals = asdict(triage.signals)
-    furious_again = triage.signals.sentiment is Sentiment.FURIOUS and (
-        triage.signals.repeat_contact or case.memory.earlier_contacts >= 2
-    )
     requester = {"email": ticket.requester.email, "account": ticket.requester.account, "assurance": str(ticket.requester.assurance)}
     return (
         Facts()
@@ -367,14 +368,12 @@ def _base_facts(case: Case) -> Facts:
         .with_fact(
             "entities", {key: list(value) for key, value in asdict(triage.entities).items()}, source="ticket", detail="recognized"
         )
-        .with_fact(
-            "signals", {**signals, "sentiment": str(triage.signals.sentiment)}, source="ticket", detail="read from the wording"
-        )
+        .with_fact("signals", signal_facts(case.mood), source="ticket", detail="read from the wording")
         .with_fact(
             "contact",
-            {"earlier": case.memory.earlier_contacts, "furious_again": furious_again},
+            contact_facts(case.mood, earlier=case.memory.earlier_contacts),
             source="record",
-            detail="the desk's earlier tickets",
+            detail="the desk's earlier tickets and this conversation",
         )
         .with_fact(
             "desk",

@@ -52,6 +52,7 @@ class Answer(StrEnum):
 class Checked:
     answer: Answer
     wrong_tries: int = 0
+    at: datetime | None = None  # when the right code was written
 
 
 def check(
@@ -64,7 +65,7 @@ def check(
         if not candidates:
             continue
         if any(hmac.compare_digest(digest_of(secret, ticket_id, epoch, each), code_sha256) for each in candidates[:1]):
-            return Checked(answer=Answer.RIGHT if message.at <= expires_at else Answer.LATE, wrong_tries=wrong)
+            return Checked(answer=Answer.RIGHT if message.at <= expires_at else Answer.LATE, wrong_tries=wrong, at=message.at)
         wrong += 1
         if wrong >= tries:
             return Checked(answer=Answer.WRONG, wrong_tries=wrong)

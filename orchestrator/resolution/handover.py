@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from orchestrator.domain.resolution import HandedOver, Handover, Observation, ObservationStatus
-from orchestrator.domain.tickets import Assurance
+from orchestrator.domain.tickets import Assurance, Author
 from orchestrator.domain.triage import OTHERS, LinkKind
 from orchestrator.resolution.case import Case, Stop
 from orchestrator.resolution.replies import fill_line
@@ -43,6 +44,7 @@ QUOTE_CHARS = 200
 
 def hand_over(case: Case, stop: Stop) -> HandedOver:
     """The packet for the colleague and the reply for the requester."""
+    told = "" if case.shadow else _told(case)
     packet = Handover(
         summary=" ".join(_summary(case)),
         why_stopped=stop.why,
@@ -52,8 +54,26 @@ def hand_over(case: Case, stop: Stop) -> HandedOver:
         suggested_next_action=_suggestion(case),
         draft_reply=_draft(case),
         urgency=_urgency(case),
+        asked=tuple(_asked(case)),
+        told=tuple(_informed(case, told)),
     )
-    return HandedOver(packet=packet, reply="" if case.shadow else _told(case))
+    return HandedOver(packet=packet, reply=told)
+
+
+def _asked(case: Case) -> Iterable[str]:
+    """Each question of the desk that was answered, with the answer."""
+    messages = [message for message in case.ticket.messages if message.author in {Author.DESK, Author.REQUESTER}]
+    for before, after in pairwise(messages):
+        if before.author is Author.DESK and after.author is Author.REQUESTER:
+            yield f"{_at(before.at)}: {_quoted(before.body)} Answered {_at(after.at)}: {_quoted(after.body)}"
+
+
+def _informed(case: Case, told: str) -> Iterable[str]:
+    """Who was told what: the requester in this conversation, and by the reply that goes out with this packet."""
+    for message in case.desk_messages():
+        yield f"The requester, {_at(message.at)}: {_quoted(message.body)}"
+    if told:
+        yield f"The requester, with this hand-over: {_quoted(told)}"
 
 
 def _summary(case: Case) -> Iterable[str]:
@@ -246,8 +266,13 @@ def _told(case: Case) -> str:
 def _urgency(case: Case) -> str:
     priority = case.triage.priority
     due = f", due {_at(priority.sla_due_at)}" if priority.sla_due_at else ""
-    why = f": {'; '.join(priority.reasons)}" if priority.reasons else ""
-    return f"P{int(priority.level)}{due}{why}"
+    level = int(priority.level)
+    reasons = list(priority.reasons)
+    if case.mood.shift == "worse" and level > 1:
+        level -= 1
+        reasons.append(f"one step up: the tone went from {case.mood.first} to {case.mood.last}")
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    return f"P{level}{due}{why}"
 
 
 def _at(at: datetime) -> str:

@@ -74,15 +74,26 @@ def identify(case: Case, runbook: Runbook) -> Way:
         expires_at=expires_at,
         tries=settings.code_tries,
     )
-    yield from judge_answer(case, checked, question=question, late=case.started_at > expires_at, texts=texts)
+    yield from judge_answer(case, checked, question=question, late=case.started_at > expires_at, texts=texts, sent_at=since)
 
 
-def judge_answer(case: Case, checked: codes.Checked, *, question: str, late: bool, texts: Mapping[str, Any]) -> Way:
+def shown_address(case: Case) -> str:
+    """The address on record, of which a reader who knows it recognizes the rest: a•••@elm.example."""
+    local, _, domain = str(case.facts.get("user.email") or "").partition("@")
+    return f"{local[:1]}•••@{domain}"
+
+
+def judge_answer(
+    case: Case, checked: codes.Checked, *, question: str, late: bool, texts: Mapping[str, Any], sent_at: datetime
+) -> Way:
     match checked.answer:
         case codes.Answer.RIGHT:
             yield Prove()
             case.proven = True
-            case.checked.append("Identity: proven by the one-time code sent to the address on record")
+            case.checked.append(
+                f"Identity: proven by the one-time code sent to {shown_address(case)} "
+                f"at {sent_at:%H:%M} and answered at {checked.at:%H:%M} UTC, {checked.wrong_tries} wrong before it"
+            )
         case codes.Answer.WRONG if checked.wrong_tries >= case.playbook.policies.settings.code_tries:
             raise Stop("Identity could not be proven: the code that was answered is wrong.")
         case codes.Answer.WRONG:

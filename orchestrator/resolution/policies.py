@@ -124,6 +124,7 @@ class Settings(BaseModel):
 
     code_minutes: int = Field(default=30, ge=5, le=1440)  # how long a one-time code is good for
     code_tries: int = Field(default=1, ge=1, le=5)  # wrong ones before a person takes over
+    exchanges_max: int = Field(default=4, ge=1, le=20)  # answered questions of one ticket, before a person takes over
     contact_days: int = Field(default=14, ge=1, le=90)  # how far back earlier contacts count
     refund_limit: float = Field(default=100.0, ge=0)  # up to this a refund needs no approval
     refund_daily_cap: float = Field(default=200.0, ge=0)  # per requester and 24 hours

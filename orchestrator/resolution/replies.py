@@ -166,7 +166,7 @@ MACROS: Mapping[str, tuple[str, ...]] = {
 """The desk's own texts, with the names that each may use."""
 
 
-CIRCUMSTANCES = ("plan", "region", "channel")  # by which a text may vary: from billing, the directory, the ticket
+CIRCUMSTANCES = ("plan", "region", "channel", "health", "vip", "sentiment")  # from billing, the directory, the ticket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ def load_macros(path: Path, categories: Iterable[str]) -> tuple[Macros, list[str
 
 
 def _variants(file: YamlFile, rows: Any) -> tuple[tuple[Variant, ...], list[str]]:
-    """Rows {macro, when: {plan|region|channel: value or list}, en, de, ...}."""
+    """Rows {macro, when: {plan|region|channel|health|vip|sentiment: value or list}, en, de, ...}."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return (), [file.complaint(("variants",), "needs a list of texts with `macro` and `when`")]
     variants, problems = [], []

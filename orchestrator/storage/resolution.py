@@ -14,6 +14,7 @@ from orchestrator.domain.resolution import (
     AwaitingChildren,
     AwaitingRequester,
     HandedOver,
+    Handover,
     Linked,
     Observation,
     Outcome,
@@ -325,6 +326,35 @@ def reason_of(outcome: Outcome) -> str:
             return outcome.packet.why_stopped
 
 
+def note_of(outcome: Outcome, notes: Mapping[str, Any]) -> str:
+    """For colleagues where the ticket came from: what happened, tools, policies. Empty where nothing ended or needs them."""
+    match outcome:
+        case Resolved():
+            sources = f" Answered from {notes['answered_from']}." if notes.get("answered_from") else ""
+            return f"Resolved ({outcome.resolution_code}). {outcome.internal_note}{sources} Confirmed: {outcome.verification.observed}."
+        case HandedOver():
+            return _packet_note(outcome.packet)
+        case AwaitingApproval():
+            verdict = outcome.verdict
+            return f"Waits for an approval of {outcome.proposal.action} by {verdict.approvers}. {verdict.rule}: {verdict.reason}"
+        case _:
+            return ""
+
+
+def _packet_note(packet: Handover) -> str:
+    parts = [
+        packet.summary,
+        f"Stopped because: {packet.why_stopped}",
+        f"Next: {packet.suggested_next_action}",
+        f"Urgency: {packet.urgency}",
+    ]
+    parts += [f"Checked: {line}" for line in packet.checked]
+    parts += [f"Done: {line}" for line in packet.actions]
+    parts += [f"Policy: {line}" for line in packet.policies]
+    parts += [f"Asked already: {line}" for line in packet.asked]
+    return "\n".join(parts)
+
+
 def _post(connection: Connection, written: Sequence[tuple[Row, Outcome, Mapping[str, Any]]], now: datetime) -> None:
     posts = []
     for ticket, outcome, notes in written:
@@ -338,6 +368,8 @@ def _post(connection: Connection, written: Sequence[tuple[Row, Outcome, Mapping[
         if isinstance(outcome, Resolved) and notes.get("rung") == TELLING_RUNG and notes.get("runbook"):
             told = f"Done without a person, on the rung `notify`; please look. {outcome.internal_note}"
             posts.append((ticket["number"], "note", dumps({**named, "body": told}), now))
+        elif note := note_of(outcome, notes) if ticket["external_id"] else "":
+            posts.append((ticket["number"], "note", dumps({**named, "body": clean(note)}), now))
         status = {"state": STATE_OF[kind], "outcome": kind, "reason": reason_of(outcome)}
         posts.append((ticket["number"], "status", dumps({**named, **status}), now))
     if posts:

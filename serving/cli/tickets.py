@@ -310,7 +310,7 @@ def _handed_over(r: Mapping[str, Any]) -> list[str]:
     if not packet:
         return []
     lines = [_title("Handed over"), _e(packet.get("summary")), f"Stopped because: {_e(packet.get('why_stopped'))}"]
-    for name in ("checked", "actions", "policies"):
+    for name in ("checked", "actions", "policies", "asked", "told"):
         lines += [f"  {name}: {_e(each)}" for each in packet.get(name) or ()]
     if packet.get("suggested_next_action"):
         lines.append(f"Next: {_e(packet['suggested_next_action'])}")

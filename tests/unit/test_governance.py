@@ -35,7 +35,7 @@ def facts(**more: Any) -> Facts:
         "user": USER,
         "account": ACCOUNT,
         "signals": {"distress": False, "legal_threat": False},
-        "contact": {"furious_again": False},
+        "contact": {"furious_again": False, "worse_again": False, "exchanges": 0},
         "desk": {
             "stopped": False,
             "stopped_because": "",

@@ -43,8 +43,8 @@ def test_the_first_variant_whose_circumstances_all_hold_is_said(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        (variant("x", mood="bad"), "plan, region, channel"),
-        (variant("x"), "plan, region, channel"),
+        (variant("x", mood="bad"), "plan, region, channel, health, vip, sentiment"),
+        (variant("x"), "plan, region, channel, health, vip, sentiment"),
         ({**variant("x", plan="a"), "macro": "nothing"}, "unknown macro"),
         (variant("{{ code }}", plan="a"), "code, which nothing provides"),
         ({"macro": "draft", "when": {"plan": "a"}, "en": "x"}, "is missing"),
