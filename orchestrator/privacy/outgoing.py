@@ -72,23 +72,25 @@ class Reader:
         """(records that are the reader's or nobody's, records of others)."""
         mine: list[Mapping[str, Any]] = []
         others: list[Mapping[str, Any]] = []
-        waiting: list[tuple[Any, bool]] = [(record, False) for record in self.records]
+        once = {id(record): record for record in self.records}  # what was observed often stands among the facts as well
+        waiting: list[tuple[Any, bool]] = [(record, False) for record in once.values()]
         while waiting:
             value, foreign = waiting.pop()
             if isinstance(value, Mapping):
                 foreign = foreign or self._is_others(value)  # what is inside a record belongs to its owner
                 (others if foreign else mine).append(value)
-                waiting += [(each, foreign) for each in value.values() if isinstance(each, Mapping | list | tuple)]
+                waiting += [(each, foreign) for each in value.values() if type(each) not in _SINGLE]
             elif isinstance(value, list | tuple):
-                waiting += [(each, foreign) for each in value]
+                waiting += [(each, foreign) for each in value if type(each) not in _SINGLE]
         return tuple(mine), tuple(others)
 
     def _is_others(self, record: Mapping[str, Any]) -> bool:
         """By the most personal owner that a record names: a person before an account."""
-        for fields, own in ((PERSON_FIELDS, self._me), (("email",), self._me), (ACCOUNT_FIELDS, {_plain(self.account)})):
-            owners = {_plain(str(record[name])) for name in fields if record.get(name)}
-            if owners:
-                return not owners & own
+        if not _OWNERS.isdisjoint(record):
+            for fields, own in ((PERSON_FIELDS, self._me), (("email",), self._me), (ACCOUNT_FIELDS, {_plain(self.account)})):
+                owners = {_plain(str(record[name])) for name in fields if record.get(name)}
+                if owners:
+                    return not owners & own
         kind, _, _ = str(record.get("id") or "").partition("-")
         return kind == ACCOUNT_ID and _plain(str(record["id"])) != _plain(self.account)
 
@@ -96,16 +98,25 @@ class Reader:
     def _me(self) -> set[str]:
         return {_plain(each) for each in (self.email, self.user_id) if each}
 
-    @cached_property
-    def own_values(self) -> frozenset[str]:
-        """What the reader's own records say, and records that belong to nobody; folded."""
-        own = {_plain(str(v)) for record in self.sorted_records[0] for key, v in record.items() if _speaks(key, v)}
-        return frozenset(own | self._me | {_plain(each) for each in (self.account, self.name, *self.ids) if each})
+    def owns(self, value: str) -> bool:
+        """Whether the reader's own records say it, or records that belong to nobody; folded. Most texts name the ticket alone."""
+        return value in self._named or value in self.own_values
 
     @cached_property
-    def others_values(self) -> frozenset[str]:
-        found = {_plain(str(v)) for record in self.sorted_records[1] for key, v in record.items() if key in IDENTIFYING and v}
-        return frozenset(found) - self.own_values
+    def _named(self) -> frozenset[str]:
+        return frozenset(self._me | {_plain(each) for each in (self.account, self.name, *self.ids) if each})
+
+    @cached_property
+    def own_values(self) -> frozenset[str]:
+        """All that `owns` says yes to."""
+        own = {_plain(str(v)) for record in self.sorted_records[0] for key, v in record.items() if _speaks(key, v)}
+        return frozenset(own) | self._named
+
+    def others_in(self, folded: str) -> frozenset[str]:
+        """Identifying values of others' records that stand somewhere in this folded text."""
+        rows = (item for record in self.sorted_records[1] for item in record.items())
+        found = {value for key, v in rows if key in IDENTIFYING and v and (value := _plain(str(v))) in folded}
+        return frozenset(found) - self.own_values if found else frozenset()
 
     @cached_property
     def open_text(self) -> str:
@@ -119,6 +130,8 @@ ACCOUNT_ID = "acc"
 IDENTIFYING = frozenset(
     {"id", "email", "name", "phone", "address", "tracking", "customer_email", "owner_email", "user_id", "account"}
 )
+_OWNERS = frozenset({*PERSON_FIELDS, "email", *ACCOUNT_FIELDS})
+_SINGLE = frozenset({str, int, float, bool, type(None)})  # types that hold no record
 SOMEBODY_ELSE = ("manager", "approver", "assignee")  # fields of a record that name another person than its owner
 _PERSONAL = frozenset({Kind.EMAIL, Kind.PHONE, Kind.ADDRESS, Kind.USERNAME, Kind.IP, Kind.MAC})
 _NUMBERS = frozenset(
@@ -182,10 +195,10 @@ def _personal(text: str, reader: Reader, guard: Guard, spans: Sequence[Span]) ->
         open_to_all = value in reader.open_text
         if span.kind is Kind.SECRET and not open_to_all:
             yield _finding(Why.SECRET, span.kind.value, span)
-        elif span.kind in _PERSONAL and value not in reader.own_values and not open_to_all:
+        elif span.kind in _PERSONAL and not open_to_all and not reader.owns(value):
             yield _finding(Why.OTHER_PERSON, span.kind.value, span)
         elif span.kind in _NUMBERS and not open_to_all:
-            yield _finding(Why.OTHER_PERSON if value not in reader.own_values else Why.UNVERIFIED, span.kind.value, span)
+            yield _finding(Why.OTHER_PERSON if not reader.owns(value) else Why.UNVERIFIED, span.kind.value, span)
 
 
 def _names(text: str, reader: Reader, guard: Guard, _: Sequence[Span]) -> Iterator[Finding]:
@@ -205,13 +218,13 @@ def _names(text: str, reader: Reader, guard: Guard, _: Sequence[Span]) -> Iterat
 def _records_of_others(text: str, reader: Reader, guard: Guard, _: Sequence[Span]) -> Iterator[Finding]:
     for match in RECORD_ID.finditer(text):
         value = _plain(match.group())
-        if value.partition("-")[0] in NO_RECORDS or value in reader.own_values:
+        if value.partition("-")[0] in NO_RECORDS or reader.owns(value):
             continue
         somebodys = value.partition("-")[0] in OF_SOMEBODY  # an article that is open to all has no business with it
         if somebodys or not re.search(rf"(?<!\w){re.escape(value)}(?!\w)", reader.open_text):
             yield Finding(why=Why.OTHER_RECORD, what="record id", start=match.start(), end=match.end())
     folded = _folded_in_place(text)
-    for value in reader.others_values:
+    for value in reader.others_in(folded):
         if len(value) >= 4 and value not in reader.open_text:
             for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", folded):
                 yield Finding(why=Why.OTHER_RECORD, what="value of another's record", start=match.start(), end=match.end())

@@ -6,7 +6,7 @@ carries the provenance of the fact, so that an argument can always say which rec
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,16 +100,25 @@ def walk(value: Any, fields: Sequence[str]) -> Any:
     return value
 
 
+_SINGLE = frozenset({str, int, float, bool})  # of these most of a record is made; nothing is inside
+
+
 def scalars(value: Any) -> Iterator[Any]:
     """Every single value inside a JSON structure."""
+    inside: Iterable[Any]
     if isinstance(value, Mapping):
-        for each in value.values():
-            yield from scalars(each)
+        inside = value.values()
     elif isinstance(value, list | tuple):
-        for each in value:
+        inside = value
+    else:
+        if value is not None:
+            yield value
+        return
+    for each in inside:
+        if type(each) in _SINGLE:
+            yield each
+        else:
             yield from scalars(each)
-    elif value is not None:
-        yield value
 
 
 def canonical(value: Any) -> str:
