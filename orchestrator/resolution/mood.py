@@ -5,6 +5,7 @@ Reads words by triage's tables; knows no policy and asks no model.
 
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from orchestrator.domain.tickets import Author, Ticket
 from orchestrator.domain.triage import Sentiment, Signals
@@ -29,7 +30,7 @@ def read_mood(ticket: Ticket, signals: Signals) -> Mood:
     """The mood of a ticket. `signals`: what triage read from its first text, which is not read again."""
     later = [read_signals(message.body) for message in ticket.messages if message.author is Author.REQUESTER]
     first, last = signals.sentiment, later[-1].sentiment if later else signals.sentiment
-    said = {name: any(getattr(each, name) for each in (signals, *later)) for name in WARNINGS}
+    said: dict[str, Any] = {name: any(getattr(each, name) for each in (signals, *later)) for name in WARNINGS}
     cues = tuple(dict.fromkeys([*signals.cues, *(cue for each in later for cue in each.cues)]))
     return Mood(
         signals=replace(signals, sentiment=last, cues=cues, **said),
