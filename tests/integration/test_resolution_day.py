@@ -1,5 +1,6 @@
 """The bundled day through resolution with perfect triage: every ticket ends as its truth allows, and nothing else is changed."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,8 +11,8 @@ import pytest
 
 import serving.demo
 from orchestrator.domain.directory import Alert, Directory, Service, Site
-from orchestrator.domain.resolution import AwaitingRequester, Outcome
-from orchestrator.domain.tickets import Assurance, Author, IncomingTicket, Message, Requester, State
+from orchestrator.domain.resolution import AwaitingRequester, HandedOver, Outcome, Resolved
+from orchestrator.domain.tickets import Assurance, Author, IncomingTicket, Message, Requester, State, Ticket
 from orchestrator.domain.triage import Link, LinkKind
 from orchestrator.resolution.replay import replay
 from orchestrator.storage.serialize import outcome_kind
@@ -90,6 +91,34 @@ def answer_all(house: House, day: Day, ids: Mapping[str, str], outcomes: Mapping
     return said
 
 
+def told(ticket: Ticket) -> list[str]:
+    return [message.body for message in ticket.messages if message.author is Author.DESK]
+
+
+def asked_twice(tickets: Mapping[str, Ticket]) -> list[str]:
+    return [ticket_id for ticket_id, ticket in tickets.items() if len(told(ticket)) > len(set(told(ticket)))]
+
+
+def packets_of_wrong_length(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
+    """Summaries of fewer than two or more than five sentences; the requester's own words, quoted, are not counted."""
+    found = {ticket_id: each.packet.summary for ticket_id, each in outcomes.items() if isinstance(each, HandedOver)}
+    assert found
+    own = {ticket_id: re.sub("“.*?”", "words.", summary) for ticket_id, summary in found.items()}
+    return {t: text for t, text in own.items() if not 2 <= len(re.findall(r"\.(?= [A-Z]|$)", text)) <= 5}
+
+
+def told_what_is_internal(tickets: Mapping[str, Ticket], outcomes: Mapping[str, Outcome]) -> list[tuple[str, str]]:
+    """(ticket, what) for each rule's id, reason for stopping or policy line that stands in a text for a requester."""
+    rules = [rule.id for rule in resolution_world.PLAYBOOK.policies.rules if "-" in rule.id]
+    found = []
+    for ticket_id, ticket in tickets.items():
+        outcome = outcomes[ticket_id]
+        own = [outcome.packet.why_stopped, *outcome.packet.policies] if isinstance(outcome, HandedOver) else []
+        own += [outcome.internal_note] if isinstance(outcome, Resolved) and outcome.internal_note else []
+        found += [(ticket_id, each) for each in [*rules, *own] for text in told(ticket) if each in text]
+    return found
+
+
 def test_the_bundled_day_ends_as_its_truth_says_and_nothing_else_is_changed(
     store: PostgresStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +151,10 @@ def test_the_bundled_day_ends_as_its_truth_says_and_nothing_else_is_changed(
         work(house, outcomes)
         changes = Counter((method, path) for method, path, _ in house.changes())
         decisions = house.store.run(lambda tx: tx.decisions(limit=10_000))[0]
+        tickets = house.store.run(lambda tx: tx.tickets(list(outcomes)))
+    assert asked_twice(tickets) == []
+    assert packets_of_wrong_length(outcomes) == {}
+    assert told_what_is_internal(tickets, outcomes) == []
     again = replay(decisions, resolution_world.PLAYBOOK.policies)
     assert len(again.rows) > len(day.tickets) and [row for row in again.rows if not row.same] == []
     allowed = {(effect["method"], effect["path"]) for truth in day.truth.values() for effect in truth.get("effects") or ()}

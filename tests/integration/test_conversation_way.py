@@ -65,7 +65,7 @@ def test_the_record_says_how_identity_was_proven_without_code_or_whole_address(h
     ticket_id, _ = house.handle("password_reset", "I forgot my password.", by=ADA)
     code = house.code(ADA)
     assert isinstance(house.answer(ticket_id, code), Resolved)
-    checked = house.store.run(lambda tx: tx.ticket_record(ticket_id))["resolution"]["checked"]
+    checked = house.store.run(lambda tx: tx.ticket_record(ticket_id))["notes"]["checked"]
     [line] = [line for line in checked if line.startswith("Identity: proven")]
     assert re.search(r"sent to a•••@elm\.example at \d\d:\d\d and answered at \d\d:\d\d UTC, 0 wrong", line)
     assert code not in line and ADA not in line
