@@ -40,6 +40,11 @@ def masked(value: Any, code: str) -> Any:
     return value.replace(code, MASK) if isinstance(value, str) else value
 
 
+def without(text: str, code: str) -> str:
+    """What a requester wrote, without the code, however its digits are spaced."""
+    return _CODE.sub(lambda found: MASK if re.sub(r"\D", "", found.group()) == code else found.group(), text)
+
+
 class Answer(StrEnum):
     NONE = "none"  # nothing was answered yet
     WITHOUT_CODE = "without_code"  # answered, but no code in it

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.domain.resolution import HandedOver, Handover, Observation, ObservationStatus
 from orchestrator.domain.tickets import Assurance, Author
 from orchestrator.domain.triage import OTHERS, LinkKind
+from orchestrator.resolution import codes
 from orchestrator.resolution.case import Case, Stop
 from orchestrator.resolution.replies import fill_line
 
@@ -61,11 +62,12 @@ def hand_over(case: Case, stop: Stop) -> HandedOver:
 
 
 def _asked(case: Case) -> Iterable[str]:
-    """Each question of the desk that was answered, with the answer."""
+    """Each question of the desk that was answered, with the answer; a one-time code in it is not repeated."""
+    code = codes.code_for(case.secret, case.ticket.id, case.epoch, str(case.facts.get("user.email") or ""))
     messages = [message for message in case.ticket.messages if message.author in {Author.DESK, Author.REQUESTER}]
     for before, after in pairwise(messages):
         if before.author is Author.DESK and after.author is Author.REQUESTER:
-            yield f"{_at(before.at)}: {_quoted(before.body)} Answered {_at(after.at)}: {_quoted(after.body)}"
+            yield f"{_at(before.at)}: {_quoted(before.body)} Answered {_at(after.at)}: {_quoted(codes.without(after.body, code))}"
 
 
 def _informed(case: Case, told: str) -> Iterable[str]:

@@ -38,7 +38,9 @@ def handed(outcome: Outcome, rule: str) -> HandedOver:
 def test_a_warning_in_an_answer_brings_a_person_even_with_the_right_code(house: House, answer: str, rule: str) -> None:
     ticket_id, asked = house.handle("password_reset", "I forgot my password.", by=ADA)
     assert isinstance(asked, AwaitingRequester)
-    packet = handed(house.answer(ticket_id, f"{house.code(ADA)} {answer}"), rule).packet
+    code = house.code(ADA)
+    packet = handed(house.answer(ticket_id, f"{code[:3]} {code[3:]} {answer}"), rule).packet
+    assert code not in str(packet) and f"{code[:3]} {code[3:]}" not in str(packet)
     assert house.changes() == []
     assert len(packet.asked) == 1 and asked.question[:30].split(",")[0] in packet.asked[0] and answer in packet.asked[0]
     assert len(packet.told) == 2

@@ -328,9 +328,9 @@ def test_replies_and_states_arrive_in_order_and_once(office: Office) -> None:
     office.work()
     office.decide("T-1001", approve=True)
     office.work()
-    assert office.deliver() == 4
+    assert office.deliver() == 6
     calls = [call for call in office.sandbox.calls() if call["system"] == "helpdesk"]
-    assert [call["path"].rsplit("/", 1)[1] for call in calls] == ["replies", "status", "replies", "status"]
+    assert [call["path"].rsplit("/", 1)[1] for call in calls] == 2 * ["replies", "notes", "status"]
     assert [call["body"]["state"] for call in calls if "state" in call["body"]] == ["pending", "resolved"]
     assert office.deliver() == 0
 
@@ -340,15 +340,15 @@ def test_nothing_overtakes_what_could_not_be_told(office: Office) -> None:
     other = office.submit("vpn", "p2")
     office.work()
     office.sandbox.fail("/helpdesk/tickets/password_reset-p1/replies", "error_500", times=1, method="POST")
-    assert office.deliver() == 2  # the other ticket's reply and state
+    assert office.deliver() == 3  # the other ticket's reply, note and state
     assert {call["path"].split("/")[3] for call in office.sandbox.calls() if call["changed"] and call["system"] == "helpdesk"} == {
         office.record(other)["external_id"]
     }
     assert office.deliver() == 0
     office.let_pauses_end()
-    assert office.deliver() == 2
+    assert office.deliver() == 3
     first = [call for call in office.sandbox.calls() if call["changed"] and "password_reset-p1" in call["path"]]
-    assert [call["path"].rsplit("/", 1)[1] for call in first] == ["replies", "status"]
+    assert [call["path"].rsplit("/", 1)[1] for call in first] == ["replies", "notes", "status"]
 
 
 @pytest.mark.parametrize("kind", ["timeout_after", "error_500_after", "timeout_before"])
